@@ -1,0 +1,55 @@
+"""What all tests share: nothing reaches a network, figures are static, and a test that lacks its means says which."""
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+BROWSERS = "chromium", "chromium-browser", "google-chrome"
+
+# Set before any library is imported, and inherited by the subprocesses that tests start.
+os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLELISM="false")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    "The project's folder."
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    "The folder of public test sets beside the project, or a skip."
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no public test sets at ../shared/data")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="module")  # not session: while it lives, asyncio.run fails in this process
+def browser():
+    "A headless chromium, or a skip that says what is missing."
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no browser: install chromium, or run tests/run.sh as root on Debian")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def is_outside(url: str) -> bool:
+    "Would this address leave the machine?"
+    return urlsplit(url).hostname not in (None, "", "127.0.0.1", "localhost")
+
+
+@pytest.fixture
+def page(browser):
+    "A fresh page that reaches this machine and nothing else."
+    context = browser.new_context()
+    context.route(is_outside, lambda route: route.abort())
+    yield context.new_page()
+    context.close()

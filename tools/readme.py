@@ -1,0 +1,29 @@
+"""Writes README.md from nbs/index.ipynb, with nbconvert, for Quarto may be missing: `python tools/readme.py`."""
+import posixpath
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+LINK = re.compile(r"(\]\(|src=\")(?![a-z]+:|[#/])([^)\"\s]+)")
+NOTE = "<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook, not this file. -->\n\n"
+
+
+def from_root(link: re.Match  # a link of the notebook, relative to nbs/
+              ) -> str:
+    "The same link, relative to the root, where README.md stands."
+    return link[1] + posixpath.normpath(posixpath.join("nbs", link[2]))
+
+
+def readme() -> str:
+    "The text that README.md must have."
+    notebook = nbformat.read(ROOT / "nbs/index.ipynb", as_version=4)
+    notebook.metadata["language_info"] = {"name": "python"}  # nbdev's clean drops it; it colours the code
+    body, _ = MarkdownExporter().from_notebook_node(notebook)
+    return NOTE + re.sub(r"\n{3,}", "\n\n", LINK.sub(from_root, body)).strip() + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "README.md").write_text(readme(), encoding="utf-8")
