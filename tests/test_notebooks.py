@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -22,6 +23,11 @@ WIDGETS = "application/vnd.jupyter.widget-view+json"
 def load(path: str) -> dict:
     "A notebook as plain data."
     return json.loads((ROOT / path).read_text(encoding="utf-8"))
+
+
+def code(path: str) -> str:
+    "All code of a notebook."
+    return "\n".join("".join(cell["source"]) for cell in load(path)["cells"] if cell["cell_type"] == "code")
 
 
 def outputs(notebook: dict) -> list[dict]:
@@ -63,29 +69,44 @@ def test_notebook_stores_no_errors_and_no_widgets(path):
 
 @pytest.mark.parametrize("path", LESSONS)
 def test_lesson_keeps_itself_honest(path):
-    code = "".join("".join(cell["source"]) + "\n" for cell in load(path)["cells"] if cell["cell_type"] == "code")
-    assert re.search(r"^\s*(assert |test_\w+\()", code, re.M), "no cell of this lesson asserts anything"
+    assert re.search(r"^\s*(assert |test_\w+\()", code(path), re.M), "no cell of this lesson asserts anything"
 
 
-def test_modules_are_in_step_with_notebooks(tmp_path):
+@pytest.fixture
+def project(tmp_path):
+    "A copy of what nbdev reads, that a test may write into."
     for name in "nbs", "infoprompt":
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "assets", "_*.yml"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_*.yml"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    done = nbdev("nbdev-export", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    exported = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "infoprompt").glob("*.py")}
-    committed = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "infoprompt").glob("*.py")}
+    return tmp_path
+
+
+def sources(root: Path) -> dict[str, str]:
+    "The text of each module of the package under a folder."
+    return {path.name: path.read_text(encoding="utf-8") for path in (root / "infoprompt").glob("*.py")}
+
+
+def test_modules_are_in_step_with_notebooks(project):
+    done = nbdev("nbdev-export", cwd=project)
+    exported, committed = sources(project), sources(ROOT)
     stale = [name for name in exported if exported[name] != committed.get(name)]
-    assert not stale, f"run nbdev-export: {stale} differ from their notebooks"
+    assert done.returncode == 0 and not stale, f"run nbdev-export: {stale} differ from their notebooks {done.stderr}"
 
 
-def test_every_module_has_a_notebook():
-    sources = {cell.strip() for path in NOTEBOOKS for cell in exports(load(path))}
-    modules = {path.stem for path in (ROOT / "infoprompt").glob("[!_]*.py")}
-    assert modules <= sources
+def test_docs_process_every_notebook(project):
+    "All of the docs' build but Quarto itself: it runs each cell that imports or exports."
+    command = [sys.executable, "-c", "from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {f"nbs/{path.relative_to(project / '_proc').as_posix()}"
+            for path in (project / "_proc").rglob("*.ipynb")} == set(NOTEBOOKS)
 
 
-def exports(notebook: dict) -> list[str]:
+def exports(path: str) -> list[str]:
     "The modules that a notebook's default_exp names."
-    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
-    return re.findall(r"^#\|\s*default_exp:? (\S+)", code, re.M)
+    return re.findall(r"^#\|\s*default_exp:? (\S+)", code(path), re.M)
+
+
+def test_every_module_has_one_notebook():
+    modules = [path.stem for path in (ROOT / "infoprompt").glob("[!_]*.py")]
+    assert sorted(modules) == sorted(module for path in NOTEBOOKS for module in exports(path))

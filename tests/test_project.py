@@ -119,6 +119,10 @@ def test_links_of_readme_lead_somewhere():
     assert links and not [link for link in links if not (ROOT / link).exists()]
 
 
+def test_readme_shows_a_figure_and_says_what_it_shows():
+    assert re.search(r"^!\[[^\]]{20,}\]\(nbs/images/", read("README.md"), re.M)
+
+
 def test_readme_has_two_commands_and_ci_runs_the_second():
     first, second = commands(read("README.md"))
     assert first.endswith("infoprompt train") and "-c constraints.txt" in first
