@@ -6,7 +6,7 @@
 __all__ = ['SINGLE', 'PAIR', 'PREFIX', 'METRICS', 'TASKS', 'Task', 'get_task', 'load_data', 'infer_task', 'as_rows', 'scores',
            'batches', 'InputError']
 
-# %% ../nbs/reference/tasks.ipynb #dae23682
+# %% ../nbs/reference/tasks.ipynb #2edbea10
 import difflib, re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from .nano import NANO_TASKS
-from .sources import InputError, as_columns, check_texts, columns_of, few_shot, hold_out, read_splits
+from .sources import (InputError, as_columns, check_texts, columns_of, few_shot, hold_out, pick_rows,
+                                read_splits)
 
 # %% ../nbs/reference/tasks.ipynb #a930c9f2
 _all_ = ["InputError"]
@@ -108,14 +109,14 @@ def _nano_task(name):
 # %% ../nbs/reference/tasks.ipynb #d98d7d45
 TASKS = {t.name: t for t in _PAPER + [_nano_task(n) for n in NANO_TASKS if n != "entities"]}
 
-# %% ../nbs/reference/tasks.ipynb #f9809612
+# %% ../nbs/reference/tasks.ipynb #6c9448e1
 def get_task(
     task,  # a Task, its dict, or a name in TASKS
 ):
     "The Task of that name; a Task passes through."
     if isinstance(task, Task): return task
     if isinstance(task, dict): return Task(**task)
-    if task in TASKS: return TASKS[task]
+    if isinstance(task, str) and task in TASKS: return TASKS[task]
     near = difflib.get_close_matches(str(task), TASKS, n=3, cutoff=0.4)
     near += [n for n in TASKS if n.endswith(f"/{task}") and n not in near]
     raise InputError(f"unknown task {task!r}: {'did you mean ' if near else 'choose from '}{', '.join(near or TASKS)}?")
@@ -125,10 +126,11 @@ def _key(value):
     if value is None or value != value or value == "": return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
-# %% ../nbs/reference/tasks.ipynb #6969bf9b
+# %% ../nbs/reference/tasks.ipynb #609e9c96
 def _label_ids(task, values, where, indices=False):
-    if indices: values = [dict(enumerate(task.names)).get(v, v) for v in values]
-    index, keys = {n: i for i, n in enumerate(task.names)}, [_key(v) for v in values]
+    named = dict(enumerate(task.names)) if indices else {}
+    keys = [_key(named.get(v, v) if isinstance(v, int) else v) for v in values]
+    index = {n: i for i, n in enumerate(task.names)}
     if not any(k in index for k in keys):
         index = {str(i): i for i in range(len(task.names))} | {"False": 0, "True": 1}
     for i, key in enumerate(keys, 1):
@@ -154,31 +156,21 @@ def _take(task, columns, where):
     labels = _label_ids(task, _labels(task, columns), where)
     return texts | {"label": labels, "idx": list(range(len(labels)))}
 
-# %% ../nbs/reference/tasks.ipynb #214a7290
-def _has_labels(columns, label): return any(_key(v) not in (None, "-1") for v in columns.get(label, [None]))
+# %% ../nbs/reference/tasks.ipynb #6af5b3db
+def _has_labels(task, columns):
+    return bool({_key(v) for v in columns.get(task.label, [])} - {None} - ({"-1"} - {*task.names}))
 
-def _pick(columns, rows): return {k: [vs[i] for i in rows] for k, vs in columns.items()}
-
-# %% ../nbs/reference/tasks.ipynb #d99ede19
+# %% ../nbs/reference/tasks.ipynb #e2a64986
 TEST_SEED = 20
 
 def _split(task, raw):
     pool = "train" if "train" in raw else next(iter(raw)) if len(raw) == 1 else None
     if not pool: raise InputError(f"no split 'train' among {', '.join(raw)}: rename one")
-    judged = [s for s in ("test", "validation") if s != pool and s in raw and _has_labels(raw[s], task.label)]
+    judged = [s for s in ("test", "validation") if s != pool and s in raw and _has_labels(task, raw[s])]
     train, *rest = [_take(task, raw[s], f"split {s!r}") for s in (pool, *judged)]
     if rest: return train, rest[1] if len(rest) == 2 else None, rest[0]
-    n = len(train["idx"])
-    keep, held = hold_out(n, 5, n, TEST_SEED)
-    return _pick(train, keep), None, _pick(train, held)
-
-# %% ../nbs/reference/tasks.ipynb #af96b26b
-def _check_shots(task, shots, seed):
-    whole = lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool)
-    if not whole(seed) or seed < 0: raise InputError(f"seed={seed!r}: give a whole number from 0 on")
-    if shots is None: return
-    if not whole(shots) or shots < len(task.names):
-        raise InputError(f"shots={shots!r}: give a whole number, {len(task.names)} (one a class) or more, or None")
+    keep, held = hold_out(len(train["idx"]), 5, TEST_SEED)
+    return pick_rows(train, keep), None, pick_rows(train, held)
 
 # %% ../nbs/reference/tasks.ipynb #2c96f3d0
 def _dataset(task, columns):
@@ -186,7 +178,7 @@ def _dataset(task, columns):
     kinds |= {"label": ClassLabel(names=list(task.names)), "idx": Value("int64")}
     return Dataset.from_dict(columns, Features(kinds))
 
-# %% ../nbs/reference/tasks.ipynb #4b70314d
+# %% ../nbs/reference/tasks.ipynb #50446805
 def load_data(
     task,  # a Task or a name in TASKS
     shots=None,  # training rows in all, as even over classes as possible; None: all rows
@@ -196,16 +188,15 @@ def load_data(
 ):
     "Train, validation and test rows of a task, with columns text (, pair), label and idx (row number in the source)."
     task = get_task(task)
-    _check_shots(task, shots, seed)
     source = task.data if data is None else data
     if isinstance(source, str) and not source: raise InputError(f"task {task.name!r} names no data: give data=...")
     train, held, test = _split(task, read_splits(source))
     if shots is not None: rows = few_shot(task.names, train["label"], shots, seed, uneven)
-    elif held is None: rows = hold_out(len(train["idx"]), 10, 1000, seed)
-    parts = (train, held) if shots is None and held else [_pick(train, r) for r in rows]
+    elif held is None: rows = hold_out(len(train["idx"]), 10, seed, most=1000)
+    parts = (train, held) if shots is None and held else [pick_rows(train, r) for r in rows]
     return DatasetDict({k: _dataset(task, p) for k, p in zip(("train", "validation", "test"), (*parts, test))})
 
-# %% ../nbs/reference/tasks.ipynb #c4d1a3f8
+# %% ../nbs/reference/tasks.ipynb #a215e3f0
 def infer_task(
     data,  # file, folder, hub id, Dataset or DatasetDict
     text=("text",),  # its one or two text columns
@@ -215,17 +206,15 @@ def infer_task(
 ):
     "A Task for your own data; the label names serve as label words."
     raw = read_splits(data)
-    values = [v for columns in raw.values() for v in columns.get(label, [])]
-    there = _list(next(iter(raw.values()), {}))
-    if not values: raise InputError(f"no labels in a column {label!r}: choose among {there}")
-    names = _label_names(values, label)
-    named = isinstance(data, (str, Path))
-    return Task(name or (Path(data).stem if named else "data"), text, label, {n: n for n in names}, template,
-                data=str(data) if named else "")
+    columns = raw.get("train") or next(iter(raw.values()))
+    if not columns.get(label): raise InputError(f"no values in a column {label!r}: choose among {_list(columns)}")
+    words = {n: n for n in _label_names(columns[label], label)}
+    source = str(data) if isinstance(data, (str, Path)) else ""
+    return Task(name or Path(source).stem or "data", text, label, words, template, data=source)
 
-# %% ../nbs/reference/tasks.ipynb #8eacf1c3
+# %% ../nbs/reference/tasks.ipynb #1446e872
 def _label_names(values, label, most=100):
-    names = {_key(v) for v in values} - {None, "-1"}
+    names = {_key(v) for v in values} - {None}
     if not 2 <= len(names) <= most:
         raise InputError(f"column {label!r} holds {len(names)} different values: name a label column with 2 to {most}")
     whole = all(re.fullmatch(r"-?\d+", n) for n in names)
@@ -248,16 +237,14 @@ def _listed(task, data):
     except TypeError: raise InputError(f"give a list of texts, not {data!r}") from None
     return as_columns([_as_dict(task, item, i) for i, item in enumerate(items, 1)])
 
-# %% ../nbs/reference/tasks.ipynb #cab0419b
+# %% ../nbs/reference/tasks.ipynb #4bdb6fef
 def _optional(task, given):
     idx = {"idx": given["idx"]} if "idx" in given else {}
     own = task if task.label in given else replace(task, label="label")
-    if not _has_labels(given, own.label): return idx
+    if not _has_labels(own, given): return idx
     return {"label": _label_ids(task, _labels(own, given), "data", indices=bool(idx))} | idx
 
-def _to_rows(columns): return [dict(zip(columns, values)) for values in zip(*columns.values())]
-
-# %% ../nbs/reference/tasks.ipynb #3bb28f6c
+# %% ../nbs/reference/tasks.ipynb #1b66ad2f
 def as_rows(
     task,  # a Task or a name in TASKS
     data,  # strings, (text, pair) tuples, dicts (the task's columns or text, pair), a Dataset or a DataFrame
@@ -271,14 +258,15 @@ def as_rows(
         found = old if old in given else new
         if found not in given: raise InputError(f"the rows have no {old!r} or {new!r}: they hold {_list(given)}")
         rows[new] = check_texts(given[found], found, "data")
-    return _to_rows(rows | _optional(task, given))
+    rows |= _optional(task, given)
+    return [dict(zip(rows, values)) for values in zip(*rows.values())]
 
 # %% ../nbs/reference/tasks.ipynb #8f593b22
 def _f1(labels, predictions, classes):
     how = dict(average="binary") if classes == 2 else dict(average="macro", labels=list(range(classes)))
     return f1_score(labels, predictions, zero_division=0, **how)
 
-# %% ../nbs/reference/tasks.ipynb #5ed085b3
+# %% ../nbs/reference/tasks.ipynb #27dd9c4f
 def scores(
     task,  # a Task or a name in TASKS
     labels,  # (rows,) true classes, as indices or names
@@ -286,7 +274,7 @@ def scores(
 ):
     "The task's metrics by scikit-learn; f1 is of class 1, or the mean over classes if there are more than two."
     task = get_task(task)
-    ids = lambda values, where: _label_ids(task, np.asarray(values).tolist(), where, indices=True)
+    ids = lambda values, where: _label_ids(task, np.asarray(list(values)).tolist(), where, indices=True)
     true, said = ids(labels, "labels"), ids(predictions, "predictions")
     if len(true) != len(said) or not true:
         raise InputError(f"{len(said)} predictions for {len(true)} labels: give one each")
