@@ -6,36 +6,38 @@
 __all__ = ['nano_path', 'sample', 'follow', 'vocabulary', 'make_tokenizer', 'make_model', 'clozes', 'options', 'cloze_accuracy',
            'example', 'collate', 'corpus', 'mlm_loss', 'save', 'pretrain', 'main']
 
-# %% ../nbs/reference/nano.ipynb #93ddc905
-import argparse, random, time
+# %% ../nbs/reference/nano.ipynb #d7f487c1
+import argparse, math, random, time
 from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
-from .grammar import CITIES, KINDS, NANO_TASKS, PLACES, QUESTIONS, SURNAMES, TAILS, TENSES, TOPICS, maybe_ill, pair, relation, sentences
+import infoprompt
+from .grammar import (KINDS, NANO_TASKS, PLACES, QUESTIONS, SURNAMES, TAILS, TENSES, TOPICS, maybe_ill, pair,
+                                relation, sentences)
 
-# %% ../nbs/reference/nano.ipynb #05728706
+# %% ../nbs/reference/nano.ipynb #639cb60c
 def nano_path() -> Path:  # ordinary Hugging Face files
     "Folder of the encoder that ships with the package."
-    return Path(__file__).parent/'assets'/'nano' if '__file__' in globals() else Path(__import__('infoprompt').__file__).parent/'assets'/'nano'
+    return Path(infoprompt.__file__).parent/'assets'/'nano'
 
-# %% ../nbs/reference/nano.ipynb #e318b986
+# %% ../nbs/reference/nano.ipynb #d69de198
 def sample(r):
     "A text, its second text or None, and the answers to all the questions that can be asked of it"
     k = r.random()
     if k < .4: return pair(r)
-    text, answers = relation(r)[::2] if k < .55 else maybe_ill(r, r.random() < .5)
+    text, answers = relation(r)[::2] if k < .5 else maybe_ill(r, r.random() < .5)
     return text, None, answers
 
-# %% ../nbs/reference/nano.ipynb #275a5148
+# %% ../nbs/reference/nano.ipynb #7a3313b8
 def follow(r, answers, words):
     "Zero to three questions with their answers, or random words; and where the answers stand"
     if r.random() < .1:
         babble = r.choices(words, k=r.randint(1, 5))
         return babble, [r.randrange(len(babble))]
-    hard = [a for a in answers if a in NANO_TASKS]
-    asked = list(dict.fromkeys(r.choice(hard if hard and r.random() < .6 else list(answers)) for _ in range(r.choice((0, 1, 1, 1, 2, 3)))))
+    pool = [*answers, *(a for a in answers if a in NANO_TASKS or a == 'country')]
+    asked = dict.fromkeys(r.choices(pool, k=r.choice((0, 1, 1, 1, 2, 3))))
     tokens, places = [], []
     for a in asked:
         q = r.choice(QUESTIONS[a])
@@ -53,31 +55,33 @@ def vocabulary() -> list:  # in the order of their ids, which is RoBERTa's for t
     words |= {w for qs in QUESTIONS.values() for q in qs for w in q if w != '_'} | {*SURNAMES, *TAILS}
     return ['<s>', '<pad>', '</s>', '<unk>', '<mask>', *sorted(words)]
 
-# %% ../nbs/reference/nano.ipynb #a72f53f9
+# %% ../nbs/reference/nano.ipynb #c4a3a641
 def make_tokenizer(words):
     t = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token='<unk>'))
     t.normalizer = normalizers.Lowercase()
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex('[.,?!]'), 'isolated')])
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(),
+                                               pre_tokenizers.Split(Regex('[.,?!]'), 'isolated')])
     t.post_processor = processors.TemplateProcessing(single='<s> $A </s>', pair='<s> $A </s> </s> $B:0 </s>',
                                                      special_tokens=[('<s>', 0), ('</s>', 2)])
-    return PreTrainedTokenizerFast(tokenizer_object=t, bos_token='<s>', cls_token='<s>', pad_token='<pad>', sep_token='</s>', eos_token='</s>',
-                                   unk_token='<unk>', mask_token='<mask>', model_max_length=80)
+    return PreTrainedTokenizerFast(tokenizer_object=t, bos_token='<s>', cls_token='<s>', pad_token='<pad>',
+                                   sep_token='</s>', eos_token='</s>', unk_token='<unk>', mask_token='<mask>', model_max_length=80)
 
-# %% ../nbs/reference/nano.ipynb #29d4d438
+# %% ../nbs/reference/nano.ipynb #6b4b692b
 def make_model(n_words):
     return RobertaForMaskedLM(RobertaConfig(
-        vocab_size=n_words, hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128, max_position_embeddings=82,
-        type_vocab_size=1, hidden_dropout_prob=0., attention_probs_dropout_prob=0., initializer_range=.06,
-        pad_token_id=1, bos_token_id=0, eos_token_id=2, tie_word_embeddings=True))
+        vocab_size=n_words, hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128,
+        max_position_embeddings=82, type_vocab_size=1, hidden_dropout_prob=0., attention_probs_dropout_prob=0.,
+        initializer_range=.06, pad_token_id=1, bos_token_id=0, eos_token_id=2, tie_word_embeddings=True))
 
-# %% ../nbs/reference/nano.ipynb #f8a94041
+# %% ../nbs/reference/nano.ipynb #4332a6b0
 def clozes(attribute, n, seed):
     "Texts with a question behind them, second texts, and answers"
     if task := NANO_TASKS.get(attribute):
         left, _, _ = task['ask'].replace('[CLS] ', '').replace('[MASK]', '<mask>').partition(' [')
         rows = sentences(attribute, n, seed)
-        return [left.format(text=d['text']) for d in rows], [d.get('pair') for d in rows], [task['labels'][d['label']] for d in rows]
-    r, found, ask = random.Random(f'{attribute} {seed}'), [], ' '.join(QUESTIONS[attribute][0]).replace('_', '<mask>')
+        return [*zip(*((left.format(text=d['text']), d.get('pair'), task['labels'][d['label']]) for d in rows))]
+    r, found = random.Random(f'{attribute} {seed}'), []
+    ask = ' '.join(QUESTIONS[attribute][0]).replace('_', '<mask>')
     while len(found) < n:
         a, b, answers = sample(r)
         if attribute in answers: found.append((f"{' '.join(a)} {ask}", b and ' '.join(b), answers[attribute]))
@@ -88,7 +92,7 @@ def options(attribute):
     if attribute in NANO_TASKS: return list(NANO_TASKS[attribute]['labels'].values())
     return dict(topic=[*TOPICS, *KINDS], tense=list(TENSES), country=list(PLACES))[attribute]
 
-# %% ../nbs/reference/nano.ipynb #5ef92c97
+# %% ../nbs/reference/nano.ipynb #47c07a34
 @torch.no_grad()
 def cloze_accuracy(
     model,           # a masked language model
@@ -98,23 +102,24 @@ def cloze_accuracy(
     seed: int = 0,   # of the texts
 ) -> tuple:          # share of right answers: among the answers only, among all words
     "How well the model answers the plain question for an attribute."
+    number, hits = tokenizer.convert_tokens_to_ids, torch.zeros(2)
     texts, pairs, answers = clozes(attribute, n, seed)
-    ids, right = tokenizer.convert_tokens_to_ids(options(attribute)), torch.tensor(tokenizer.convert_tokens_to_ids(list(answers)))
-    hits = torch.zeros(2)
-    for paired in (False, True):
-        some = [i for i, p in enumerate(pairs) if bool(p) == paired]
+    ids = torch.tensor(number(options(attribute)))
+    for some in ([i for i in range(n) if pairs[i]], [i for i in range(n) if not pairs[i]]):
         if not some: continue
-        batch = tokenizer([texts[i] for i in some], [pairs[i] for i in some] if paired else None, padding=True, return_tensors='pt')
-        logits = model(**batch).logits[batch['input_ids'] == tokenizer.mask_token_id]
-        hits += torch.stack([(torch.tensor(ids)[logits[:, ids].argmax(-1)] == right[some]).sum(), (logits.argmax(-1) == right[some]).sum()])
+        second = [pairs[i] for i in some] if pairs[some[0]] else None
+        batch = tokenizer([texts[i] for i in some], second, padding=True, return_tensors='pt')
+        logits, right = model(**batch).logits[batch['input_ids'] == 4], torch.tensor(number([answers[i] for i in some]))
+        hits += torch.stack([(ids[logits[:, ids].argmax(-1)] == right).sum(), (logits.argmax(-1) == right).sum()])
     return tuple((hits / n).tolist())
 
-# %% ../nbs/reference/nano.ipynb #6166ec26
+# %% ../nbs/reference/nano.ipynb #a011d77c
 def example(r, text, pair, answers, words):
     "Tokens, hidden places, weight of a hidden place, shift of the positions"
     more, places = follow(r, answers, words)
     late = bool(pair) and r.random() < .3
-    tokens = ['<s>', *text, *(() if late else more), *(('</s>', '</s>', *pair) if pair else ()), *(more if late else ()), '</s>']
+    second = ['</s>', '</s>', *pair] if pair else []
+    tokens = ['<s>', *text, *(second + more if late else more + second), '</s>']
     start = len(tokens) - 1 - len(more) if late else 1 + len(text)
     hidden = [start + p for p in places if r.random() < .9] if r.random() < .75 else []
     weight = 1. if hidden else .3
@@ -154,22 +159,26 @@ def mlm_loss(model, x, pos, y, w):
     loss = torch.nn.functional.cross_entropy(model.lm_head(z), y[y >= 0], reduction='none')
     return (loss * w[y >= 0]).sum() / w.sum()
 
-# %% ../nbs/reference/nano.ipynb #0b5e20e6
+# %% ../nbs/reference/nano.ipynb #f25667f6
 def save(model, tokenizer, out):
     "Write beside, then move file by file: an interrupted run leaves no half-written file"
     out, new = Path(out), Path(f'{out}.new')
     for part in (model, tokenizer): part.save_pretrained(new)
+    config = new/'tokenizer_config.json'  # the class's older name is known to every version of transformers
+    config.write_text(config.read_text().replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))
     out.mkdir(parents=True, exist_ok=True)
-    for f in new.iterdir(): f.replace(out/f.name)
+    for f in new.iterdir():
+        f.chmod(0o644)
+        f.replace(out/f.name)
     new.rmdir()
 
-# %% ../nbs/reference/nano.ipynb #b8fd6011
+# %% ../nbs/reference/nano.ipynb #40f59a08
 def pretrain(
     out,                     # folder for the encoder's files
-    steps: int = 6000,       # of AdamW
+    steps: int = 8000,       # of AdamW
     minutes: float = None,   # length of the schedule by the clock instead of by `steps`
-    batch: int = 256,        # rows in a step
-    lr: float = 4e-3,        # peak; warm-up 5 %, then cosine to 0
+    batch: int = 160,        # rows in a step
+    lr: float = 3e-3,        # peak; warm-up 5 %, then cosine to 0
     seed: int = 0,           # of start, texts and order
     n_bank: int = 200_000,   # distinct draws of texts
     every: int = 500,        # steps between two looks at the clozes
@@ -179,36 +188,38 @@ def pretrain(
     r, words = random.Random(seed), vocabulary()
     model, tokenizer = make_model(len(words)), make_tokenizer(words)
     batches = corpus([sample(r) for _ in range(n_bank)], words, batch, seed)
+    torch.set_flush_denormal(True)
     opt = torch.optim.AdamW(model.parameters(), lr=lr, betas=(.9, .98), weight_decay=.01)
-    start, seen, looks, bar = time.time(), 0., [], tqdm(total=100, desc='pretraining', unit='%')
+    start, seen, looks, bar = time.time(), None, [], tqdm(total=100, desc='pretraining', unit='%')
     step = done = 0
     while done < 1:
-        for g in opt.param_groups: g['lr'] = lr * min(1, done / .05 + 1e-3) * .5 * (1 + torch.cos(torch.tensor(torch.pi * done)).item())
+        opt.param_groups[0]['lr'] = lr * min(1, done / .05 + 1e-3) * (1 + math.cos(math.pi * done)) / 2
         loss = mlm_loss(model, *next(batches))
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         opt.step()
-        step, seen = step + 1, .98 * seen + .02 * loss.item()
+        step, seen = step + 1, loss.item() if seen is None else .98 * seen + .02 * loss.item()
         done = (time.time() - start) / 60 / minutes if minutes else step / steps
         bar.n = min(100, round(100 * done))
         if step % every == 0 or done >= 1:
-            looks.append((step, round(seen, 3), {a: round(cloze_accuracy(model, tokenizer, a, 300, 1)[0], 2) for a in QUESTIONS}))
+            known = {a: round(cloze_accuracy(model, tokenizer, a, 300, 1)[0], 2) for a in QUESTIONS}
+            looks.append((step, round(seen, 3), known))
             save(model, tokenizer, out)
             bar.write(str(looks[-1]))
         bar.set_postfix(step=step, loss=f'{seen:.2f}')
     return looks
 
-# %% ../nbs/reference/nano.ipynb #8602bdf5
+# %% ../nbs/reference/nano.ipynb #270660aa
 def main(args=None):
-    p = argparse.ArgumentParser('python -m infoprompt.nano', description='Write the grammar\'s corpus, pretrain nano on it, save it.')
-    p.add_argument('--out', default=str(nano_path()), help='folder for the files (default: where the package looks for them)')
-    p.add_argument('--steps', type=int, default=6000, help='of AdamW; the result is reproducible')
+    p = argparse.ArgumentParser('python -m infoprompt.nano', description='Write the corpus, pretrain nano, save it.')
+    p.add_argument('--out', default=nano_path(), help='folder for the files (default: the one in the package)')
+    p.add_argument('--steps', type=int, default=8000, help='of AdamW; the result is reproducible')
     p.add_argument('--minutes', type=float, help='train by the clock instead')
-    p.add_argument('--batch', type=int, default=256)
-    p.add_argument('--lr', type=float, default=4e-3)
+    p.add_argument('--batch', type=int, default=160)
+    p.add_argument('--lr', type=float, default=3e-3)
     p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--threads', type=int, default=1)
     a = vars(p.parse_args(args))
     torch.set_num_threads(a.pop('threads'))
     pretrain(**a)
