@@ -309,6 +309,7 @@ def test_rows_from_strings_pairs_dicts_and_data():
     assert as_rows("sst2", "fine") == as_rows("sst2", dict(sentence="fine")) == as_rows("sst2", [dict(text="fine")])
     assert as_rows("rte", [("a", "b"), ["c", "d"]]) == [dict(text="a", pair="b"), dict(text="c", pair="d")]
     assert as_rows("rte", [dict(sentence1="a", sentence2="b", label="entailment")]) == [dict(text="a", pair="b", label=0)]
+    assert as_rows("sst2", ["a", dict(sentence="b"), dict(text="c")]) == [dict(text="a"), dict(text="b"), dict(text="c")]
     data = load_data("nano/entailment", shots=4)["train"]
     assert as_rows("nano/entailment", data) == list(data) == as_rows("nano/entailment", list(data))
     assert as_rows("nano/entailment", data.to_pandas()) == list(data)
@@ -329,6 +330,7 @@ def test_rows_with_mistakes(match, task, data):
 # --- scores
 
 
+@pytest.mark.filterwarnings("ignore:A single label")
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40))
 def test_scores_are_those_of_scikit_learn(rows):
     true, said = map(list, zip(*rows))
