@@ -66,9 +66,9 @@ def person(r):
     many = r.random() < .5
     return ['the', r.choice(ROLES) + 's' * many], many
 
-# %% ../nbs/reference/grammar.ipynb #2161da1d
-def clause(r, topic, tense, mood):
-    neg, many = r.choice(NEGATIONS), r.random() < .5
+# %% ../nbs/reference/grammar.ipynb #523ba64d
+def clause(r, topic, tense, mood, negations=NEGATIONS):
+    neg, many = r.choice(negations), r.random() < .5
     noun = r.choice(TOPICS[topic]) + 's' * many
     thing = [r.choice(('the', 'the', 'my', 'our')), *r.sample(PLAIN, r.random() < .3), noun]
     m = mood ^ bool(neg)
@@ -79,12 +79,13 @@ def clause(r, topic, tense, mood):
     who, many = person(r)
     return [*who, *verb(r.choice(OPINIONS[m]), tense, many, neg), *thing]
 
-# %% ../nbs/reference/grammar.ipynb #9902c803
-def opinion(r, mood=None):
+# %% ../nbs/reference/grammar.ipynb #0bbaec10
+def opinion(r, mood=None, plain=False):
     mood = r.randrange(2) if mood is None else mood
     topic, tense, join = r.choice(list(TOPICS)), r.choice(TENSES), r.choice(('', '', 'and', 'and', 'but', 'although'))
-    last, first = clause(r, topic, tense, mood), clause(r, topic, tense, mood if join == 'and' else 1 - mood)
-    text = last if not join else ['although', *first, ',', *last] if join == 'although' else [*first, join, *last]
+    first = clause(r, topic, tense, mood if join == 'and' else 1 - mood)
+    text = last = clause(r, topic, tense, mood, [()] if plain else NEGATIONS)
+    if join and not plain: text = ['although', *first, ',', *last] if join == 'although' else [*first, join, *last]
     answers = dict(sentiment=('terrible', 'great')[mood], topic=topic, tense=tense)
     cities = {CITIES[w] for v, w in zip(text, text[1:]) if v == 'in'}
     if len(cities) == 1: answers['country'] = cities.pop()
@@ -181,9 +182,9 @@ def corrupt(r, text):
         text[i:i + 2] = text[i + 1], text[i]
     return text
 
-# %% ../nbs/reference/grammar.ipynb #5f670b03
-def maybe_ill(r, ill):
-    if r.random() < .65: text, answers = opinion(r)
+# %% ../nbs/reference/grammar.ipynb #f080ff93
+def maybe_ill(r, ill, plain=False):
+    if r.random() < .65: text, answers = opinion(r, plain=plain)
     else:
         text, _, answers = pair(r)
         del answers['paraphrase'], answers['entailment']

@@ -6,8 +6,8 @@
 __all__ = ['nano_path', 'sample', 'follow', 'vocabulary', 'make_tokenizer', 'make_model', 'clozes', 'options', 'cloze_accuracy',
            'example', 'collate', 'corpus', 'mlm_loss', 'save', 'pretrain', 'main']
 
-# %% ../nbs/reference/nano.ipynb #d7f487c1
-import argparse, math, random, time
+# %% ../nbs/reference/nano.ipynb #0c751453
+import argparse, json, math, random, time
 from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -22,12 +22,12 @@ def nano_path() -> Path:  # ordinary Hugging Face files
     "Folder of the encoder that ships with the package."
     return Path(infoprompt.__file__).parent/'assets'/'nano'
 
-# %% ../nbs/reference/nano.ipynb #d69de198
+# %% ../nbs/reference/nano.ipynb #f34edddc
 def sample(r):
     "A text, its second text or None, and the answers to all the questions that can be asked of it"
     k = r.random()
     if k < .4: return pair(r)
-    text, answers = relation(r)[::2] if k < .5 else maybe_ill(r, r.random() < .5)
+    text, answers = relation(r)[::2] if k < .5 else maybe_ill(r, r.random() < .5, r.random() < .4)
     return text, None, answers
 
 # %% ../nbs/reference/nano.ipynb #7a3313b8
@@ -172,7 +172,7 @@ def save(model, tokenizer, out):
         f.replace(out/f.name)
     new.rmdir()
 
-# %% ../nbs/reference/nano.ipynb #40f59a08
+# %% ../nbs/reference/nano.ipynb #e3d977a9
 def pretrain(
     out,                     # folder for the encoder's files
     steps: int = 8000,       # of AdamW
@@ -208,6 +208,7 @@ def pretrain(
             save(model, tokenizer, out)
             bar.write(str(looks[-1]))
         bar.set_postfix(step=step, loss=f'{seen:.2f}')
+    (Path(out)/'pretraining.json').write_text(json.dumps(looks))
     return looks
 
 # %% ../nbs/reference/nano.ipynb #270660aa

@@ -1,0 +1,113 @@
+"The grammar and the small encoder. Other seeds may repeat rows of one seed: only rows inside one call are distinct."
+import re, time
+from collections import Counter
+
+import pytest, torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from infoprompt import grammar, nano
+from infoprompt.nano import NANO_TASKS, cloze_accuracy, nano_path, sentences
+
+TASKS = [*NANO_TASKS, 'entities']
+PAIRS = 'paraphrase', 'entailment'
+
+
+@pytest.fixture(scope='module')
+def encoder():
+    model, info = AutoModelForMaskedLM.from_pretrained(nano_path(), output_loading_info=True)
+    assert not info['missing_keys'] and not info['unexpected_keys'] and not info['mismatched_keys']
+    return model.eval(), AutoTokenizer.from_pretrained(nano_path())
+
+
+def test_files_are_standard_and_small(encoder):
+    model, tokenizer = encoder
+    assert type(model).__name__ == 'RobertaForMaskedLM'
+    assert sum(p.numel() for p in model.parameters()) <= 200_000
+    assert sum(f.stat().st_size for f in nano_path().iterdir()) <= 2_000_000
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert len(tokenizer) == model.config.vocab_size <= 450
+    assert [tokenizer.pad_token_id, model.config.pad_token_id] == [1, 1]
+    assert not [f.name for f in nano_path().iterdir() if f.suffix not in ('.json', '.safetensors')]
+
+
+def test_tokenizer_has_roberta_manners(encoder):
+    _, tokenizer = encoder
+    words = tokenizer.convert_ids_to_tokens(tokenizer('The soup was good.', 'Anna likes it').input_ids)
+    assert words == ['<s>', 'the', 'soup', 'was', 'good', '.', '</s>', '</s>', 'anna', 'likes', 'it', '</s>']
+    assert tokenizer('zebra <mask>').input_ids == [0, tokenizer.unk_token_id, tokenizer.mask_token_id, 2]
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_rows(task):
+    rows, columns = sentences(task, 12_000, 0), {'tokens', 'tags'} if task == 'entities' else {'text', 'label'}
+    assert all(set(d) == columns | ({'pair'} if task in PAIRS else set()) for d in rows[:100])
+    texts = {str([v for k, v in d.items() if k not in ('label', 'tags')]) for d in rows}
+    assert len(texts) == 12_000
+    assert sentences(task, 50, 3) == sentences(task, 50, 3) != sentences(task, 50, 4)
+
+
+@pytest.mark.parametrize('task', NANO_TASKS)
+def test_classes_are_even(task):
+    counts = Counter(d['label'] for d in sentences(task, 1001, 1))
+    assert set(counts) == set(NANO_TASKS[task]['labels']) and max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_fast():
+    start = time.process_time()
+    sentences('paraphrase', 10_000, 0)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_every_word_is_known(task, encoder):
+    _, tokenizer = encoder
+    rows = sentences(task, 2000, 5)
+    words = {w for d in rows for k in ('text', 'pair', 'tokens') if k in d for w in (d[k] if k == 'tokens' else d[k].split())}
+    assert not words - set(tokenizer.get_vocab())
+    assert all(tokenizer(d['text']).input_ids == [0, *tokenizer.convert_tokens_to_ids(d['text'].split()), 2]
+               for d in rows[:50] if 'text' in d)
+
+
+def test_label_words_and_questions_are_single_words(encoder):
+    vocab = encoder[1].get_vocab()
+    for t in NANO_TASKS.values():
+        assert all(w in vocab for w in t['labels'].values()) and len(set(t['labels'].values())) == len(t['labels'])
+        assert t['ask'].count('[MASK]') == 1 and '{text}' in t['ask']
+        assert all(w in vocab for w in re.sub(r'\[\w+\]|\{\w+\}', '', t['ask']).split())
+
+
+def test_marks_stand_once_and_tags_are_bio():
+    for d in sentences('relation', 500, 0):
+        assert [d['text'].split().count(m) for m in ('<e1>', '</e1>', '<e2>', '</e2>')] == [1, 1, 1, 1]
+    for d in sentences('entities', 500, 0):
+        assert len(d['tokens']) == len(d['tags'])
+        assert all(t[0] != 'I' or s in (t, 'B' + t[1:]) for s, t in zip(['O', *d['tags']], d['tags']))
+
+
+def test_unknown_task_and_too_many_rows_are_said():
+    with pytest.raises(ValueError, match='sentiment'): sentences('sentimant', 3, 0)
+
+
+def test_ill_formed_differs_by_one_slip():
+    r = grammar.random.Random(0)
+    for _ in range(500):
+        text, _ = grammar.maybe_ill(r, False)
+        bad = grammar.corrupt(r, text)
+        assert len(bad) == len(text) and 1 <= sum(a != b for a, b in zip(text, bad)) <= 2
+
+
+@pytest.mark.parametrize('attribute', nano.QUESTIONS)
+def test_cloze(attribute, encoder):
+    among_answers, among_all = cloze_accuracy(*encoder, attribute, 500, seed=77)
+    assert among_answers >= LEAST and among_all >= LEAST
+
+
+LEAST = .9
+
+
+def test_pretraining_lowers_the_loss_and_writes_files(tmp_path):
+    torch.set_num_threads(1)
+    looks = nano.pretrain(tmp_path/'nano', steps=30, batch=64, n_bank=500, every=10)
+    assert looks[-1][1] < looks[0][1] < 7
+    AutoModelForMaskedLM.from_pretrained(tmp_path/'nano'), AutoTokenizer.from_pretrained(tmp_path/'nano')
+    assert [p.name for p in tmp_path.iterdir()] == ['nano']
