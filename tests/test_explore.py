@@ -1,0 +1,118 @@
+"""Curves and figures: right numbers, an honest sentence, and pages that need nothing from outside."""
+import json
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, strategies as st
+
+from infoprompt.explore import curves, description, fig_convergence, fragment, headline, show, write_html
+
+
+def history(runs: int = 1, epochs: int = 6, per: int = 8, scale: float = 1., validation: bool = True) -> pd.DataFrame:
+    "A history whose loss falls and whose score rises, each run a little higher than the one before."
+    rows = [(r, s, s / per, q, scale * (r + base / s)) for r in range(runs) for s in range(1, epochs * per + 1)
+            for q, base in (("loss", 2.), ("ce", 1.), ("l_rep", 3.), ("l_head", 2.5))]
+    if validation:
+        rows += [(r, e * per, float(e), q, v) for r in range(runs) for e in range(epochs + 1)
+                 for q, v in (("val_accuracy", .5 + .05 * e + .01 * r), ("val_loss", .7 - .01 * e))]
+    return pd.DataFrame(rows, columns=["run", "step", "epoch", "quantity", "value"])
+
+
+def test_validation_is_left_as_it_is():
+    found = curves(history())["val_accuracy"]
+    np.testing.assert_allclose(found["mean"], [.5, .55, .6, .65, .7, .75, .8])
+    assert (found["sd"] == 0).all()
+
+
+def test_terms_are_means_over_windows():
+    h = history(epochs=30)
+    want = h.query("quantity == 'ce'")["value"].to_numpy().reshape(30, 8).mean(1)
+    np.testing.assert_allclose(curves(h)["ce"]["mean"], want)
+
+
+def test_bands_are_standard_deviations_over_runs():
+    found = curves(history(runs=3, epochs=30))
+    np.testing.assert_allclose(found["loss"]["sd"], 1.)
+    np.testing.assert_allclose(found["val_accuracy"]["sd"], .01)
+
+
+@given(epochs=st.integers(1, 70), per=st.integers(1, 40), points=st.integers(1, 50))
+def test_windows_hold_every_step_once(epochs, per, points):
+    steps = np.arange(1, epochs * per + 1)
+    h = pd.DataFrame(dict(run=0, step=steps, epoch=steps / per, quantity="loss", value=1.))
+    found = curves(h, points)["loss"]
+    assert (found["mean"] == 1).all() and min(points, len(steps)) <= len(found) + 1 and len(found) <= len(steps)
+    assert found["epoch"].is_monotonic_increasing and found["epoch"].is_unique
+
+
+def test_headline_says_when_nothing_was_learnt():
+    found = curves(history())
+    assert headline(found, .9) == "No better than the majority class: validation accuracy 0.80 at best, against 0.90"
+    assert headline(found, .5) == "Validation accuracy went from 0.50 to 0.80 at best; the majority class gets 0.50"
+    assert "no validation rows" in headline(curves(history(validation=False)))
+
+
+def panels(fig) -> dict:
+    "Names of the lines in each panel."
+    return {axis: [t.name for t in fig.data if (t.yaxis or "y") == axis and t.meta != "band"] for axis in ("y", "y2")}
+
+
+def test_figure_has_both_panels_and_all_lines():
+    fig = fig_convergence(history(), majority=.5, untrained=.48, probe=.7)
+    assert panels(fig) == {"y": ["loss", "cross-entropy", "L_rep", "L_head", "CE on validation"],
+                           "y2": ["validation", "majority", "untrained", "probe"]}
+    assert not [t for t in fig.data if t.meta == "band"]
+    assert all(word in fig.layout.meta["description"] for word in ("nats", "0.7: probe", "validation accuracy from 0.5 to 0.8"))
+
+
+def test_several_runs_have_bands_in_both_panels():
+    bands = [t for t in fig_convergence(history(runs=3)).data if t.meta == "band"]
+    assert len(bands) == 2 and max(bands[1].y) <= 1
+
+
+@pytest.mark.parametrize("h, kind", [(history(epochs=1, per=4), None), (history(epochs=300), "log")], ids=["like terms", "unlike terms"])
+def test_axis_is_logarithmic_where_terms_differ(h, kind):
+    assert fig_convergence(h).layout.yaxis.type == kind
+
+
+@pytest.mark.parametrize("h", [history(validation=False), history().query("step == 0"), history(epochs=1, per=1)],
+                         ids=["no validation", "stopped before a step", "one step"])
+def test_figure_of_an_incomplete_history(h):
+    assert fig_convergence(h, majority=.5).layout.title.text
+
+
+def test_no_number_that_json_lacks():
+    h = history()
+    h.loc[h["quantity"] == "l_rep", "value"] = math.inf
+    text = fragment(fig_convergence(h))
+    assert "NaN" not in text and "Infinity" not in text
+
+
+def test_shown_is_two_types_and_the_same_each_time():
+    first, second = (show(fig_convergence(history(), .5))._repr_mimebundle_() for _ in range(2))
+    assert first == second and set(first) == {"application/vnd.plotly.v1+json", "text/html"}
+    json.dumps(first)
+    assert re.search(r'id="fig-[0-9a-f]{12}" role="img" aria-label="Two panels', first["text/html"])
+    assert show(fig_convergence(history(epochs=7)))._repr_mimebundle_() != first
+
+
+def test_text_is_escaped(tmp_path):
+    fig = fig_convergence(history()).update_layout(title_text="</script><b>", meta=dict(description='"<i>'))
+    write_html(fig, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "</script><b>" not in text and '"<i>' not in text
+
+
+def test_page_is_whole_and_self_contained(tmp_path):
+    write_html(fig_convergence(history(), .5, .5), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert '<html lang="en">' in text and "<title>Validation accuracy" in text and "<details>" in text
+    assert not re.findall(r'<(?:script|link|img)[^>]*(?:src|href)=', text[:text.index("<script>")] + text[text.rindex("</style>"):][:200])
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_description_of_lines():
+    assert description(curves(history()), dict(majority=.5)).endswith("Horizontal line at 0.5: majority.")
