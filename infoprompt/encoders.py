@@ -6,7 +6,7 @@
 __all__ = ['resolve', 'ReadRows', 'take_rows', 'has_bert_layers', 'Through', 'split_mlm', 'hush', 'load_parts', 'position_table',
            'sampled_hash', 'Encoder']
 
-# %% ../nbs/reference/encoders.ipynb #d252f51b
+# %% ../nbs/reference/encoders.ipynb #3a5b5f2f
 import hashlib
 import inspect
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutput
@@ -92,14 +93,16 @@ class Through(nn.Module):
         "Hand the input through."
         return BaseModelOutput(last_hidden_state=inputs_embeds)
 
-# %% ../nbs/reference/encoders.ipynb #92aacc55
+# %% ../nbs/reference/encoders.ipynb #901c4481
 def split_mlm(
     mlm,  # a model from `AutoModelForMaskedLM`; it is taken apart
 ) -> tuple:  # body, head (rows of hidden states -> rows of z), decoder weight (vocabulary, d_out), decoder bias
     "Take a masked language model apart into body, head and decoder."
     body, decoder = mlm.base_model, mlm.get_output_embeddings()
     bias = decoder.weight.new_zeros(len(decoder.weight)) if decoder.bias is None else decoder.bias
-    mlm.set_output_embeddings(nn.Identity())
+    nothing = nn.Identity()
+    nothing.bias = None
+    mlm.set_output_embeddings(nothing)
     setattr(mlm, mlm.base_model_prefix, Through())
     return body, mlm, decoder.weight.detach(), bias.detach()
 
@@ -114,7 +117,7 @@ def hush():
         hf_logging.set_verbosity(level)
         if bars: hf_logging.enable_progress_bar()
 
-# %% ../nbs/reference/encoders.ipynb #072c385b
+# %% ../nbs/reference/encoders.ipynb #1d2d46f4
 def load_parts(
     path:str,  # a folder or hub id
     trust_remote_code:bool=False,  # run code that came with the checkpoint
@@ -124,7 +127,11 @@ def load_parts(
     if type(AutoConfig.from_pretrained(path, **kw)) in AutoModelForMaskedLM._model_mapping:
         mlm, info = AutoModelForMaskedLM.from_pretrained(path, output_loading_info=True, use_safetensors=True, **kw)
         if not info["missing_keys"]: return split_mlm(mlm)
-    return AutoModel.from_pretrained(path, use_safetensors=True, **kw), None, None, None
+    body, info = AutoModel.from_pretrained(path, output_loading_info=True, use_safetensors=True, **kw)
+    if missing := [k for k in info["missing_keys"] if not k.startswith("pooler.")]:
+        raise ValueError(f"its weights lack {', '.join(sorted(missing)[:3])}")
+    if getattr(body, "pooler", None) is not None: body.pooler = None
+    return body, None, None, None
 
 # %% ../nbs/reference/encoders.ipynb #b1e264d7
 def position_table(
@@ -134,19 +141,21 @@ def position_table(
     named = (m for n, m in body.named_modules() if n.endswith("position_embeddings") and isinstance(m, nn.Embedding))
     return next(named, None)
 
-# %% ../nbs/reference/encoders.ipynb #9cb7fc2d
+# %% ../nbs/reference/encoders.ipynb #83a2f399
 def sampled_hash(
     tensors,  # name -> tensor
     size:int=512,  # values that are read of each tensor, evenly spaced
 ) -> str:  # 16 hexadecimal digits
-    "A quick fingerprint of weights: names, shapes and evenly spaced values."
-    h = hashlib.sha256()
+    "A quick fingerprint of weights: names, shapes, evenly spaced values, and the sum of all bit patterns."
+    h, whole = hashlib.sha256(), {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     for name, t in sorted(tensors.items()):
-        at = torch.linspace(0, t.numel() - 1, min(size, t.numel())).long()
-        h.update(f"{name}{tuple(t.shape)}".encode() + t.detach().reshape(-1)[at].float().cpu().numpy().tobytes())
+        bits = t.detach().reshape(-1).cpu().view(whole[t.element_size()])
+        n = min(size, len(bits))
+        some = bits[torch.arange(n) * (len(bits) - 1) // max(1, n - 1)].tolist()
+        h.update(f"{name} {tuple(t.shape)} {t.dtype} {bits.sum(dtype=torch.int64)} {some}".encode())
     return h.hexdigest()[:16]
 
-# %% ../nbs/reference/encoders.ipynb #44bbffe6
+# %% ../nbs/reference/encoders.ipynb #66564a23
 class Encoder(nn.Module):
     "A frozen encoder with its tokenizer: embeddings in, states at the wanted positions out."
     def __init__(
@@ -160,7 +169,7 @@ class Encoder(nn.Module):
             with hush():
                 self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
                 body, head, weight, bias = load_parts(path, trust_remote_code)
-        except (OSError, ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, SafetensorError) as e:
             raise InputError(f"cannot load the encoder {name!r}: {str(e).splitlines()[0]} — give 'nano', 'minilm', "
                              "a folder with config.json and model.safetensors, or a hub id that can be reached") from e
         if self.tokenizer.mask_token_id is None:
@@ -168,7 +177,7 @@ class Encoder(nn.Module):
                              "choose a masked language model such as 'roberta-large'")
         self._setup(body, head, weight, bias)
 
-# %% ../nbs/reference/encoders.ipynb #40aea36f
+# %% ../nbs/reference/encoders.ipynb #3bfb4389
 @patch
 def _setup(self:Encoder, body, head, weight, bias):
     "Freeze the parts and note sizes, positions and fingerprint."
@@ -177,13 +186,18 @@ def _setup(self:Encoder, body, head, weight, bias):
     room = table.num_embeddings - self.offset if table is not None else body.config.max_position_embeddings
     self.max_length = min(room, self.tokenizer.model_max_length)
     self.types = getattr(body.config, "type_vocab_size", 1) or 1
-    self.fingerprint = dict(architecture=type(body).__name__, weights=sampled_hash(body.state_dict()),
+    weights = {**body.state_dict(), **{f"head.{k}": x for k, x in (head.state_dict() if head else {}).items()}}
+    weights |= {} if head is None else dict(decoder=weight, bias=bias)
+    acts = [getattr(body.config, a) for a in ("hidden_act", "activation", "hidden_activation") if hasattr(body.config, a)]
+    self.fingerprint = dict(architecture=f"{type(body).__name__}, {body.config.num_attention_heads} heads, {', '.join(map(str, acts))}",
+                            weights=sampled_hash(weights),
                             vocabulary=hashlib.sha256(str(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()[:16])
     self.has_head, self.accepts = head is not None, set(inspect.signature(body.forward).parameters)
     self.read = None
     if has_bert_layers(body): body.encoder.layer[-1] = self.read = ReadRows(body.encoder.layer[-1])
     self.body, self.head = body, head
-    self.register_buffer("decoder", words.detach() if weight is None else weight)
+    if weight is None: weight = words.detach() if words.shape[1] == body.config.hidden_size else words.new_zeros(len(words), body.config.hidden_size)
+    self.register_buffer("decoder", weight)
     self.register_buffer("bias", words.new_zeros(len(words)).detach() if bias is None else bias)
     self.d_in, self.d_out, self.d_hidden = words.shape[1], self.decoder.shape[1], body.config.hidden_size
     self.eval().requires_grad_(False)

@@ -200,15 +200,16 @@ def _rep_term(self:Objective, params, batch, out):
     negatives = squeeze(tube, batch["reference"], batch["noise"])[0] if tube else batch["reference"]
     return rep_loss(prompt, out["z"], negatives, critic)
 
-# %% ../nbs/reference/objective.ipynb #cf818cd6
+# %% ../nbs/reference/objective.ipynb #f8a9d1cd
 @patch
 def needed(
     self:Objective,
+    losses:bool=True,  # whether the information losses are asked for, or the logits alone
 ) -> set:  # of "z0", "cls", "reference"
     "Which un-prompted states the model uses."
     s = self.settings
     rep = {"null": "z0", "reference": "reference"}[s["rep_negatives"]]
-    return ({rep} if s["beta"] else set()) | ({"cls"} if s["prompt"] == "instance" else set())
+    return ({rep} if s["beta"] and losses else set()) | ({"cls"} if s["prompt"] == "instance" else set())
 
 # %% ../nbs/reference/objective.ipynb #956a8c01
 REFERENCE_ROWS = 16384
@@ -227,19 +228,20 @@ def references(
     starts = [start_prompt("vocab", self.settings["n_prompt"], self.encoder, seed=1_000_000 + i) for i in range(m)]
     return torch.stack(starts).to(self.label_bias.device)
 
-# %% ../nbs/reference/objective.ipynb #e179611c
+# %% ../nbs/reference/objective.ipynb #94a1c028
 @patch
 @torch.no_grad()
 def unprompted_states(
     self:Objective,
     batch:dict,  # plain batch: FIELDS, (row, ...)
+    need:set,  # what `needed` gives
     references=None,  # what `references` gives, where those states are needed
 ) -> dict:  # z0 (row, d_out), cls (row, d_hidden), reference (row, m, d_out), as `needed`
     "States of the same rows without the trained prompt."
-    e, need, out = self.encoder, self.needed(), {}
+    e, out = self.encoder, {}
     if need & {"z0", "cls"}:
-        rows = torch.stack([batch["mask_pos"], batch["attention_mask"].long().argmax(1)], 1)
-        hidden = read(e, unprompted(batch, e.offset), rows=rows)
+        bare = unprompted(batch, e.offset)
+        hidden = read(e, bare, rows=torch.stack([bare["mask_pos"], torch.zeros_like(bare["mask_pos"])], 1))
         if "z0" in need: out["z0"] = e.states(hidden[:, :1])[:, 0].float()
         if "cls" in need: out["cls"] = hidden[:, 1].float()
     if "reference" in need:
@@ -272,7 +274,7 @@ def draw(
     if released: out["latent"] = torch.randn(rows, size, generator=generator)
     return out
 
-# %% ../nbs/reference/objective.ipynb #c92bdca8
+# %% ../nbs/reference/objective.ipynb #4b00f419
 @patch
 def forward(
     self:Objective,
@@ -288,7 +290,8 @@ def forward(
     "Logits, and with labels the loss and its terms."
     types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
     batch = dict(zip(FIELDS, (input_ids, attention_mask, position_ids, types, slot, mask_pos)))
-    if self.needed(): batch |= self.unprompted_states(batch, self.references(len(mask_pos)) if "reference" in self.needed() else None)
+    need = self.needed(labels is not None)
+    if need: batch |= self.unprompted_states(batch, need, self.references(len(mask_pos)) if "reference" in need else None)
     if labels is not None: batch |= {k: x.to(input_ids.device) for k, x in self.draw(batch).items()} | dict(labels=labels)
     params, batch = ({k: x[None] for k, x in d.items()} for d in (self.trained(), batch))
     out = self.answer(params, batch)

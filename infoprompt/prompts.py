@@ -7,7 +7,7 @@ __all__ = ['TOKEN', 'STARTS', 'parse', 'slot_counts', 'cut', 'layout', 'encode',
            'unprompted', 'random_start', 'vocab_start', 'text_start', 'saved_start', 'start_prompt', 'instance_params',
            'instance_prompt', 'frozen', 'grad_norm', 'nearest']
 
-# %% ../nbs/01_soft_prompts.ipynb #b3f2c770
+# %% ../nbs/01_soft_prompts.ipynb #4b5dbf09
 import re
 from collections import Counter
 from itertools import cycle, islice
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .tasks import PAIR, PREFIX, SINGLE, InputError
@@ -159,20 +160,23 @@ def read(
     rows = batch["mask_pos"][:, None] if rows is None else rows
     return encoder.hidden(embeds, batch["attention_mask"], batch["position_ids"], batch["token_type_ids"], rows)
 
-# %% ../nbs/01_soft_prompts.ipynb #09fa450b
+# %% ../nbs/01_soft_prompts.ipynb #4e89e6f8
 def unprompted(
     batch:dict,  # from `collate`
     offset:int=0,  # the encoder's first position
 ) -> dict:  # a batch whose slots may not be seen
     "The same rows as if their slots were not there."
-    mask = batch["attention_mask"] * (batch["slot"] < 0)
-    return batch | dict(attention_mask=mask, position_ids=positions(mask, offset))
+    seen = batch["attention_mask"] * (batch["slot"] < 0)
+    order = (1 - seen).argsort(dim=1, stable=True)
+    moved = {k: batch[k].gather(1, order) for k in ("input_ids", "slot", "token_type_ids")}
+    mask, mask_pos = seen.gather(1, order), (order == batch["mask_pos"][:, None]).long().argmax(1)
+    return batch | moved | dict(attention_mask=mask, position_ids=positions(mask, offset), mask_pos=mask_pos)
 
-# %% ../nbs/01_soft_prompts.ipynb #e4c294d9
+# %% ../nbs/01_soft_prompts.ipynb #efef0271
 def random_start(n, encoder, generator):
     "Gaussian with the mean and standard deviation of the vocabulary, dimension by dimension (ours)."
     words = encoder.words
-    return words.mean(0) + words.std(0) * torch.randn(n, words.shape[1], generator=generator)
+    return words.mean(0) + words.std(0) * torch.randn(n, words.shape[1], generator=generator).to(words.device)
 
 # %% ../nbs/01_soft_prompts.ipynb #3bae9a25
 def vocab_start(n, encoder, generator):
@@ -188,12 +192,13 @@ def text_start(n, encoder, text):
     if not ids: raise InputError(f"the start text {text!r} has no token that the encoder knows: use other words")
     return encoder.words[torch.tensor(list(islice(cycle(ids), n)))]
 
-# %% ../nbs/01_soft_prompts.ipynb #afb29c55
+# %% ../nbs/01_soft_prompts.ipynb #d4b6ca55
 def saved_start(n, encoder, folder):
     "The prompt of a saved model."
     file = Path(folder)/"prompt.safetensors"
     if not file.is_file(): raise InputError(f"no saved prompt in {str(folder)!r}: give a folder that save_pretrained wrote")
-    prompt = load_file(file).get("prompt")
+    try: prompt = load_file(file).get("prompt")
+    except SafetensorError as e: raise InputError(f"{str(file)!r} is cut off or no safetensors file (pickles are never read): {e}") from e
     if prompt is None or tuple(prompt.shape) != (n, encoder.d_in):
         raise InputError(f"the prompt saved in {str(folder)!r} has shape {tuple(getattr(prompt, 'shape', ()))}, "
                          f"here ({n}, {encoder.d_in}) is needed: choose the n_prompt and encoder it was trained with")

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['per_run', 'clip', 'adamw_step', 'schedule', 'History', 'write_whole', 'read_tensors', 'State', 'save_state',
-           'load_state', 'gradients', 'Stopped', 'Diverged', 'Interrupted', 'keep_best', 'train', 'one_step', 'latest']
+           'load_state', 'gradients', 'Stopped', 'Diverged', 'Interrupted', 'Unsaved', 'keep_state', 'keep_best',
+           'train', 'judge_epoch', 'one_step', 'latest']
 
 # %% ../nbs/04_training.ipynb #c06d26ff
 import json
@@ -29,13 +30,13 @@ def per_run(
     "Shape one number a run so that it multiplies a stacked tensor."
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
-# %% ../nbs/04_training.ipynb #db1fd719
+# %% ../nbs/04_training.ipynb #846281a8
 def clip(
     grads:dict,  # name -> (run, ...) gradients
     max_norm:float,  # largest norm of all of a run's gradients together
 ) -> torch.Tensor:  # (run,) norms before clipping; the gradients are changed in place
     "Clip each run's gradient by its own norm."
-    norm = torch.stack([g.flatten(1).norm(dim=1) for g in grads.values()]).norm(dim=0)
+    norm = torch.stack([grads[k].reshape(len(grads[k]), -1).norm(dim=1) for k in sorted(grads)]).norm(dim=0)
     for g in grads.values(): g.mul_(per_run((max_norm / (norm + 1e-6)).clamp(max=1), g))
     return norm
 
@@ -70,7 +71,7 @@ def schedule(
     rise = max(1, round(total * warmup))
     return (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)
 
-# %% ../nbs/04_training.ipynb #ef0c6f52
+# %% ../nbs/04_training.ipynb #76cbcc21
 @dataclass
 class History:
     "Numbers noted while training."
@@ -89,9 +90,8 @@ class History:
         steps_per_epoch:int,  # to tell the epoch
     ) -> pd.DataFrame:  # run, step, epoch, quantity, value
         "All notes as a tidy table."
-        parts = [pd.DataFrame(dict(run=range(len(x)), step=s, epoch=s / steps_per_epoch, quantity=k, value=x.tolist()))
-                 for k, notes in self.rows.items() for s, x in notes]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["run", "step", "epoch", "quantity", "value"])
+        notes = [(r, s, s / steps_per_epoch, k, v) for k, pairs in self.rows.items() for s, x in pairs for r, v in enumerate(x.tolist())]
+        return pd.DataFrame(notes, columns=["run", "step", "epoch", "quantity", "value"])
 
 # %% ../nbs/04_training.ipynb #744e452c
 def write_whole(
@@ -158,7 +158,7 @@ def save_state(
     meta = dict(step=state.step, settings=settings, quantities=list(state.history.rows))
     write_whole({path: save({k: x.detach().cpu().contiguous() for k, x in tensors.items()}, {"json": json.dumps(meta)})})
 
-# %% ../nbs/04_training.ipynb #8b497c58
+# %% ../nbs/04_training.ipynb #044623ea
 def load_state(
     path,  # a checkpoint; raises InputError where it is damaged or belongs to another training
     settings:dict,  # what this training is about to use
@@ -172,7 +172,7 @@ def load_state(
               if saved.get(k) != settings.get(k)]
     if differ: raise InputError(f"the checkpoint {str(path)!r} is of another training ({'; '.join(differ)}): "
                                 "use the same settings or another folder")
-    group = lambda g: {k.split("/", 1)[1]: x.to(device) for k, x in tensors.items() if k.startswith(g + "/")}
+    group = lambda g: {k.split("/", 1)[1]: x.to(device, copy=True) for k, x in tensors.items() if k.startswith(g + "/")}
     notes = {k: list(zip(tensors[f"steps/{k}"].tolist(), tensors[f"values/{k}"])) for k in meta["quantities"]}
     return State(group("params"), group("m"), group("v"), group("best"), tensors["best_key"], meta["step"], History(notes))
 
@@ -216,7 +216,18 @@ class Diverged(Stopped, ArithmeticError):
 class Interrupted(Stopped, KeyboardInterrupt):
     "The user pressed Ctrl-C."
 
-# %% ../nbs/04_training.ipynb #cc3b76aa
+# %% ../nbs/04_training.ipynb #f602dd7e
+class Unsaved(Stopped, OSError):
+    "A checkpoint could not be written: a full disk, say."
+
+# %% ../nbs/04_training.ipynb #a933328e
+def keep_state(state, checkpoint, settings, accelerator):
+    "Write a checkpoint where one is wanted, or raise Unsaved."
+    if not checkpoint or not accelerator.is_main_process: return
+    try: save_state(state, checkpoint, settings or {})
+    except OSError as e: raise Unsaved(e.strerror, state) from e
+
+# %% ../nbs/04_training.ipynb #85a1da63
 def keep_best(
     state:State,  # changed in place
     scores:dict,  # quantity -> (run,): "score" and "val_loss"
@@ -225,11 +236,10 @@ def keep_best(
     key = torch.stack([scores["score"].cpu(), -scores["val_loss"].cpu()], 1)
     first, second = (key - state.best_key).nan_to_num(math.inf).unbind(1)
     better = (first > 0) | ((first == 0) & (second > 0))
-    state.best_key = torch.where(better[:, None], key, state.best_key)
-    for k, p in state.params.items():
-        state.best[k] = torch.where(per_run(better.to(p.device), p), p, state.best[k])
+    best = {k: torch.where(per_run(better.to(p.device), p), p, state.best[k]) for k, p in state.params.items()}
+    vars(state).update(best=best, best_key=torch.where(better[:, None], key, state.best_key))
 
-# %% ../nbs/04_training.ipynb #bea44150
+# %% ../nbs/04_training.ipynb #6a623f38
 def train(
     terms,  # (params, batch) -> dict of (run, row) tensors in nats, "loss" among them
     params:dict,  # name -> (run, ...) starting values
@@ -247,39 +257,46 @@ def train(
     resume:bool=False,  # go on from the checkpoint where there is one
     settings:dict|None=None,  # plain JSON that must be the same on resuming
     progress:bool=True,  # show a bar
-) -> State:  # raises Diverged or Interrupted, which carry the last good state
+) -> State:  # raises Diverged, Interrupted or Unsaved, which carry the last good state
     "Train R runs with AdamW, a linear schedule and per-run clipping."
     state = State.fresh({k: p.to(accelerator.device) for k, p in params.items()})
     if resume and checkpoint and Path(checkpoint).is_file(): state = load_state(checkpoint, settings or {}, accelerator.device)
     per, total = len(feed), len(feed) * epochs
     lrs = torch.as_tensor(lr, dtype=torch.float32, device=accelerator.device).expand(len(next(iter(state.params.values()))))
     bar = tqdm(total=total, initial=state.step, disable=not (progress and accelerator.is_main_process), desc="training", unit="step")
-    if evaluate and not state.step: state.history.note(0, evaluate(state.params))
     try:
+        if evaluate: judge_epoch(state, per, evaluate)
         while state.step < total:
             one_step(state, terms, feed(*divmod(state.step, per)), accelerator, lrs * schedule(state.step, total, warmup),
                      weight_decay, max_norm, pieces)
-            if state.step % per == 0 and evaluate:
-                scores = evaluate(state.params)
-                state.history.note(state.step, scores); keep_best(state, scores)
+            if evaluate: judge_epoch(state, per, evaluate)
             due = state.step % (checkpoint_every or per) == 0 or state.step == total
-            if checkpoint and due and accelerator.is_main_process: save_state(state, checkpoint, settings or {})
+            if due: keep_state(state, checkpoint, settings, accelerator)
             bar.update(); bar.set_postfix(latest(state.history), refresh=False)
     except KeyboardInterrupt as e:
-        if checkpoint and accelerator.is_main_process: save_state(state, checkpoint, settings or {})
+        keep_state(state, checkpoint, settings, accelerator)
         raise Interrupted(f"stopped at step {state.step} of {total}; what was trained is kept", state) from e
     finally: bar.close()
     return state
 
-# %% ../nbs/04_training.ipynb #b6d087e5
+# %% ../nbs/04_training.ipynb #7176e1a8
+def judge_epoch(state, per, evaluate):
+    "Judge and note at the start and after each epoch, once: a Ctrl-C while judging is made good on resuming."
+    noted = [step for step, _ in state.history.rows.get("score", [])]
+    if state.step % per or state.step in noted: return
+    scores = evaluate(state.params)
+    if state.step: keep_best(state, scores)
+    state.history.note(state.step, scores)
+
+# %% ../nbs/04_training.ipynb #ec7d454c
 def one_step(state, terms, batch, accelerator, lrs, weight_decay, max_norm, pieces):
     "Take one step, or raise Diverged and leave the state as it was."
     grads, means = gradients(terms, state.params, batch, accelerator, pieces)
     norm = clip(grads, max_norm)
-    if not (means["loss"].isfinite() & norm.isfinite()).all():
+    params, m, v = adamw_step(state.params, grads, state.m, state.v, lrs, state.step + 1, weight_decay)
+    if not all(x.isfinite().all() for x in (means["loss"], norm, *params.values())):
         raise Diverged(f"the loss or its gradient is not finite at step {state.step + 1}: the weights are those of step "
                        f"{state.step}; lower lr, beta or gamma, or choose a start inside the vocabulary's scale", state)
-    params, m, v = adamw_step(state.params, grads, state.m, state.v, lrs, state.step + 1, weight_decay)
     vars(state).update(params=params, m=m, v=v, step=state.step + 1)
     state.history.note(state.step, means | dict(grad_norm=norm))
 

@@ -1,0 +1,338 @@
+"""InfoNCE and the two information losses: properties on any scores, and equality with loops that are slow and plain."""
+import math
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from infoprompt.core import Feed, InfoPromptModel, Prepared
+from infoprompt.encoders import Encoder
+from infoprompt.losses import bottleneck_params, head_loss, null_states, rep_loss, score, squeeze
+from infoprompt.mi import infonce, reading
+from infoprompt.objective import KL_WEIGHT
+from infoprompt.prompts import collate, encode, read, start_prompt
+
+settings.register_profile("infoprompt", deadline=None, max_examples=60)
+settings.load_profile("infoprompt")
+NUMBERS = st.floats(-50, 50, width=32)
+TABLES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
+    lambda shape: hnp.arrays(np.float64, (shape[0], shape[1] + 1), elements=NUMBERS))
+
+
+def split(table):
+    "Scores as positive and negatives."
+    t = torch.tensor(table)
+    return t[:, 0], t[:, 1:]
+
+
+def by_hand(pos, neg) -> float:
+    "The definition, with exact sums."
+    return -math.log(math.exp(pos - pos) / math.fsum([1, *(math.exp(n - pos) for n in neg)]))
+
+
+@given(TABLES)
+def test_infonce_is_its_definition(table):
+    pos, neg = split(table)
+    expected = [by_hand(p.item(), n.tolist()) for p, n in zip(pos, neg)]
+    torch.testing.assert_close(infonce(pos, neg), torch.tensor(expected, dtype=torch.float64), atol=1e-12, rtol=1e-9)
+
+
+@given(TABLES)
+def test_infonce_is_never_negative_and_the_reading_never_above_its_ceiling(table):
+    pos, neg = split(table)
+    loss = infonce(pos, neg)
+    assert (loss >= 0).all() and (reading(loss, neg.shape[1]) <= math.log(neg.shape[1] + 1)).all()
+
+
+@given(NUMBERS, NUMBERS)
+def test_with_one_negative_infonce_is_the_logistic_loss(p, n):
+    got = infonce(torch.tensor(p, dtype=torch.float64), torch.tensor([n], dtype=torch.float64))
+    torch.testing.assert_close(got, torch.nn.functional.softplus(torch.tensor(n - p, dtype=torch.float64), threshold=100))
+
+
+@given(TABLES, NUMBERS, st.randoms(use_true_random=False))
+def test_only_differences_count_and_order_does_not(table, shift, random):
+    pos, neg = split(table)
+    order = random.sample(range(neg.shape[1]), neg.shape[1])
+    torch.testing.assert_close(infonce(pos + shift, neg[:, order] + shift), infonce(pos, neg), atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("pos, neg, loss", [(1e30, -1e30, 0), (-1e30, 1e30, 2e30), (3e38, 3e38, math.log(2)), (1e4, 0, 0), (0, 1e4, 1e4)])
+def test_huge_scores_stay_right(pos, neg, loss):
+    pos, neg = torch.tensor(float(pos), requires_grad=True), torch.tensor([float(neg)])
+    got = infonce(pos, neg)
+    got.backward()
+    assert got.item() == pytest.approx(loss) and pos.grad.isfinite()
+
+
+@given(TABLES)
+def test_single_precision_agrees_with_double(table):
+    pos, neg = split(table)
+    torch.testing.assert_close(infonce(pos.float(), neg.float()).double(), infonce(pos, neg), atol=1e-5, rtol=1e-5)
+
+
+@given(TABLES, st.data())
+def test_negatives_that_are_not_kept_are_not_there(table, data):
+    pos, neg = split(table)
+    keep = torch.tensor(data.draw(hnp.arrays(bool, tuple(neg.shape))))
+    neg = neg.requires_grad_()
+    loss = infonce(pos, neg, keep)
+    expected = torch.tensor([by_hand(p.item(), n[k].tolist()) for p, n, k in zip(pos, neg, keep)], dtype=torch.float64)
+    torch.testing.assert_close(loss, expected, atol=1e-12, rtol=1e-9)
+    loss.sum().backward()
+    assert neg.grad.isfinite().all() and not neg.grad[~keep].any()
+
+
+def test_no_clamp_so_the_start_has_a_gradient():
+    pos = torch.tensor(-5., requires_grad=True)  # the positive's probability is far below e^-2
+    infonce(pos, torch.zeros(32)).backward()
+    assert pos.grad < -.9
+
+
+@pytest.fixture
+def parts():
+    "Random parts of three runs, two rows."
+    g = torch.Generator().manual_seed(0)
+    normal = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
+    return dict(prompt=normal(3, 2, 4, 6), head=normal(3, 5, 6), negatives=normal(3, 2, 7, 6), z=normal(3, 2, 6),
+                weight=normal(3, 6, 6), keep=torch.rand(3, 2, 7, generator=g) < .7)
+
+
+def dot(a, b, weight=None) -> float:
+    "The score of two vectors, number by number."
+    a = a.tolist() if weight is None else [math.fsum(x * w for x, w in zip(a.tolist(), column)) for column in weight.T.tolist()]
+    return math.fsum(x * y for x, y in zip(a, b.tolist())) / math.sqrt(len(b))
+
+
+@pytest.mark.parametrize("bilinear", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_head_loss_is_a_loop(parts, bilinear, masked):
+    weight, keep = parts["weight"] if bilinear else None, parts["keep"] if masked else None
+    got = head_loss(parts["prompt"], parts["head"], parts["negatives"], keep, weight)
+    for r in range(3):
+        theta, w = parts["head"][r].mean(0), None if weight is None else weight[r]
+        for b in range(2):
+            pos = dot(parts["prompt"][r, b].mean(0), theta, w)
+            neg = [dot(n, theta, w) for k, n in enumerate(parts["negatives"][r, b]) if keep is None or keep[r, b, k]]
+            assert got[r, b].item() == pytest.approx(by_hand(pos, neg), abs=1e-12)
+
+
+def test_rep_loss_is_a_loop(parts):
+    got = rep_loss(parts["prompt"], parts["z"], parts["negatives"], parts["weight"])
+    for r in range(3):
+        for b in range(2):
+            p, w = parts["prompt"][r, b].mean(0), parts["weight"][r]
+            assert got[r, b].item() == pytest.approx(
+                by_hand(dot(p, parts["z"][r, b], w), [dot(p, n, w) for n in parts["negatives"][r, b]]), abs=1e-12)
+
+
+def test_score_takes_two_widths():
+    a, b, w = torch.randn(2, 3, 4), torch.randn(2, 3, 6), torch.randn(2, 4, 6)
+    got = score(a, b, w)
+    for r in range(2):
+        for i in range(3):
+            assert got[r, i].item() == pytest.approx(dot(a[r, i], b[r, i], w[r]), abs=1e-5)
+
+
+def test_null_states_spread_with_their_own_state():
+    z0 = torch.stack([torch.randn(64), 5 + 3 * torch.randn(64)])[None]
+    drawn = null_states(z0, torch.randn(1, 2, 4000, 64), .5)
+    torch.testing.assert_close(drawn.mean(2), z0, atol=.2, rtol=0)
+    torch.testing.assert_close(drawn.std((2, 3), unbiased=False) ** 2 - z0.var(-1, unbiased=False), .25 * z0.var(-1), rtol=.05, atol=0)
+
+
+def test_bottleneck_is_a_loop():
+    p = {k: torch.stack([v, 2 * v]) for k, v in bottleneck_params(6, 6, torch.Generator().manual_seed(0), 3).items()}
+    p["sigma"] *= 40  # so that both ends of the clamp are reached
+    z, noise = torch.randn(2, 2, 5, 6), torch.randn(2, 2, 5, 3)
+    out, kl = squeeze(p, z, noise)
+    sigmas = []
+    for r, b, k in np.ndindex(2, 2, 5):
+        mu = p["mu"][r] @ z[r, b, k]
+        log_sigma = (p["sigma"][r] @ z[r, b, k]).clamp(-2, 10)
+        torch.testing.assert_close(out[r, b, k], p["out"][r] @ (mu + log_sigma.exp() * noise[r, b, k]), rtol=1e-4, atol=1e-4)
+        normal = torch.distributions.Normal(mu, log_sigma.exp())
+        expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).sum()
+        torch.testing.assert_close(kl[r, b], kl[r, b])
+        torch.testing.assert_close(kl[r, b, k], expected, rtol=1e-4, atol=1e-4)
+        sigmas += log_sigma.tolist()
+    assert -2 in sigmas and max(sigmas) > 0
+
+
+ROWS = [dict(text="the film was very good and not dull", label=1, idx=0), dict(text="so bad", label=0, idx=1),
+        dict(text="it was not a good film , it was long and the plot was dull", label=0, idx=2)]
+NANO = Encoder("nano")
+
+
+def step_of(model, rows=ROWS):
+    "One batch of a fit, with all of its noise."
+    return Feed(model, Prepared(model, rows), len(rows), [(0, 0)])(0, 0)
+
+
+def slow(model, batch):
+    "All terms of every row of a population of one, by loops over rows and negatives."
+    p, e, s = model.trained(), model.encoder, model.settings
+    tube = {k.removeprefix("bottleneck_"): v for k, v in p.items() if k.startswith("bottleneck_")}
+    through = lambda z, noise: squeeze({k: v[None] for k, v in tube.items()}, z[None, None], noise[None, None])
+    rows = []
+    for b in range(len(batch["labels"][0])):
+        one = {k: x[0, b:b + 1] for k, x in batch.items()}
+        z = e.states(read(e, one, p["prompt"][None]))[0, 0]
+        out, prompt, terms = z, p["prompt"].mean(0), {}
+        if tube:
+            (out,), (kl,) = (x[0] for x in through(z, one["latent"][0]))
+            terms["kl"] = kl.item()
+        logits = torch.stack([out @ c for c in p["head"]]) + model.label_bias
+        terms["ce"] = -logits.log_softmax(0)[one["labels"][0]].item()
+        if s["beta"]:
+            if s["rep_negatives"] == "reference":
+                states = list(one["reference"][0])
+            elif tube:
+                states = [one["z0"][0]] * s["k"]
+            else:
+                states = [one["z0"][0] + one["z0"][0].std() * n for n in one["noise"][0]]
+            if tube:
+                states = [through(x, n)[0][0, 0] for x, n in zip(states, one["noise"][0])]
+            critic = tube["critic"] if tube else p["rep_critic"]
+            terms["l_rep"] = by_hand(dot(prompt, out, critic), [dot(prompt, x, critic) for x in states])
+        if s["gamma"]:
+            theta, w = p["head"].mean(0), p.get("head_critic")
+            words = [e.words[i] for i in one["negative_ids"][0].tolist() if i >= 0]
+            terms["l_head"] = by_hand(dot(prompt, theta, w), [dot(x, theta, w) for x in words])
+        weights = dict(ce=1, l_rep=s["beta"], l_head=s["gamma"], kl=KL_WEIGHT)
+        rows.append(terms | dict(loss=sum(weights[k] * v for k, v in terms.items())))
+    return {k: [r[k] for r in rows] for k in rows[0]}
+
+
+SETTINGS = [dict(), dict(beta=0), dict(gamma=0), dict(beta=0, gamma=0), dict(head_negatives="vocab"), dict(head_critic="bilinear"),
+            dict(rep_negatives="reference", k=5), dict(rep_critic="released"),
+            dict(rep_critic="released", rep_negatives="reference", k=5), dict(head_critic="bilinear", head_negatives="vocab", k=1)]
+
+
+@pytest.mark.parametrize("kw", SETTINGS, ids=str)
+def test_terms_are_a_slow_loop(kw):
+    model = InfoPromptModel(NANO, "nano/sentiment", **{"init": "random", **kw})
+    batch = step_of(model)
+    got = model.terms({k: v[None] for k, v in model.trained().items()}, batch)
+    expected = slow(model, batch)
+    assert set(got) == set(expected)
+    for k, values in expected.items():
+        torch.testing.assert_close(got[k][0].detach(), torch.tensor(values), atol=2e-5, rtol=1e-5, msg=lambda m, k=k: f"{k}: {m}")
+
+
+@pytest.mark.parametrize("kw", SETTINGS + [dict(prompt="instance")], ids=str)
+def test_a_population_of_three_is_three_singles(kw):
+    models = [InfoPromptModel(NANO, "nano/sentiment", **kw, init="random", seed=i) for i in range(3)]
+    batches = [Feed(m, Prepared(m, ROWS), 3, [(0, i)])(0, 0) for i, m in enumerate(models)]
+    params = {k: torch.stack([m.trained()[k].detach() for m in models]).requires_grad_() for k in models[0].trained()}
+    together = models[0].terms(params, {k: torch.cat([b[k] for b in batches]) for k in batches[0]})
+    together["loss"].sum().backward()
+    for r, (model, batch) in enumerate(zip(models, batches)):
+        alone = model.terms({k: v[None] for k, v in model.trained().items()}, batch)
+        alone["loss"].sum().backward()
+        for k in alone:
+            torch.testing.assert_close(together[k][r], alone[k][0], atol=1e-5, rtol=1e-5)
+        for k, v in model.trained().items():
+            torch.testing.assert_close(params[k].grad[r], v.grad, atol=1e-5, rtol=1e-4)
+    assert len({round(x, 4) for x in together["ce"][:, 0].tolist()}) == 3
+
+
+def test_context_with_fewer_words_than_k():
+    model = InfoPromptModel(NANO, "nano/sentiment", k=32)
+    ids = model.draw(model.collate_fn(model.rows(ROWS)), torch.Generator().manual_seed(0))["negative_ids"]
+    for row, drawn in zip(ROWS, ids):
+        words = NANO.tokenizer(row["text"], add_special_tokens=False)["input_ids"]
+        words = [w for w in words if w not in NANO.tokenizer.all_special_ids]
+        assert sorted(i for i in drawn.tolist() if i >= 0) == sorted(words)  # all of them, each once, though k asks for more
+
+
+@given(st.lists(st.sampled_from("the film was good bad not very dull".split()), min_size=1, max_size=30), st.integers(1, 40),
+       st.integers(0, 12), st.integers(0, 99))
+def test_context_takes_neither_special_nor_prompt_tokens_and_padding_does_not_count(words, k, more, seed):
+    model = InfoPromptModel(NANO, "nano/sentiment", k=k, beta=0)
+    rows = model.rows([" ".join(words)])
+    longer = model.rows([" ".join(["film"] * (len(words) + more))])
+    alone, padded = model.collate_fn(rows), model.collate_fn(rows + longer)
+    draw = lambda batch: model.draw(batch, torch.Generator().manual_seed(seed))["negative_ids"][0]
+    ids = [i for i in draw(alone).tolist() if i >= 0]
+    own = NANO.tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]
+    assert len(ids) == min(k, len(own)) and not set(ids) & set(NANO.tokenizer.all_special_ids)
+    assert all(ids.count(i) <= own.count(i) for i in ids)
+    assert [i for i in draw(padded).tolist() if i >= 0] == ids
+
+
+@pytest.mark.parametrize("kw", [dict(), dict(rep_critic="released"), dict(head_negatives="vocab")], ids=str)
+def test_noise_does_not_depend_on_padding(kw):
+    model = InfoPromptModel(NANO, "nano/sentiment", **kw)
+    short, long = model.rows(ROWS[:1]), model.rows(ROWS[2:])
+    draw = lambda rows: model.draw(model.collate_fn(rows), torch.Generator().manual_seed(0))
+    assert len(long[0]["input_ids"]) > len(short[0]["input_ids"])
+    narrow, wide = draw(short + short), draw(short + long)
+    if "head_negatives" not in kw:  # `context` draws as many words as there are: the test above
+        narrow.pop("negative_ids")
+    for k in narrow:
+        assert torch.equal(narrow[k][0], wide[k][0])
+
+
+def test_reference_states_are_those_of_other_prompts_in_the_same_slots():
+    model = InfoPromptModel(NANO, "nano/sentiment", rep_negatives="reference", k=3, n_prompt=2)
+    prepared, prompts = Prepared(model, ROWS), model.references(3)
+    for i in range(3):
+        batch = collate([prepared.rows[i]], NANO)
+        for j in range(3):
+            z = NANO.states(read(NANO, batch, prompts[j:j + 1]))[0, 0]
+            torch.testing.assert_close(prepared.states["reference"][i, j], z, atol=1e-5, rtol=0)
+    own = start_prompt("vocab", 2, NANO)
+    assert all((p - own).abs().max() > .01 for p in prompts)
+
+
+def test_reference_rows_are_capped_and_said_so(monkeypatch):
+    monkeypatch.setattr("infoprompt.objective.REFERENCE_ROWS", 6)
+    model = InfoPromptModel(NANO, "nano/sentiment", rep_negatives="reference", k=5)
+    with pytest.warns(UserWarning, match="3 rows times k=5.*2 of the 5"):
+        assert len(model.references(3)) == 2
+
+
+def test_un_prompted_states_are_those_of_rows_without_slots():
+    model = InfoPromptModel(NANO, "nano/sentiment", prompt="instance")
+    states = Prepared(model, ROWS).states
+    batch = collate(encode(ROWS, model.task.template.replace("[P]", ""), NANO, 0), NANO)
+    rows = torch.stack([batch["mask_pos"], torch.zeros(3, dtype=torch.long)], 1)
+    hidden = read(NANO, batch, rows=rows)
+    torch.testing.assert_close(states["z0"], NANO.states(hidden[:, :1])[:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(states["cls"], hidden[:, 1], atol=1e-5, rtol=0)
+
+
+def test_a_template_that_starts_with_a_slot_still_reads_cls():
+    from dataclasses import replace
+    from infoprompt.tasks import get_task
+    front = replace(get_task("nano/sentiment"), template="[P] [CLS] {text} [MASK] [SEP]")
+    behind = replace(front, template="[CLS] {text} [MASK] [SEP] [P]")
+    states = [Prepared(InfoPromptModel(NANO, t, prompt="instance"), ROWS).states["cls"] for t in (front, behind)]
+    torch.testing.assert_close(*states, atol=1e-5, rtol=0)
+
+
+def test_released_critic_does_not_move_the_prompt():
+    model = InfoPromptModel(NANO, "nano/sentiment", rep_critic="released", gamma=0)
+    out = model.terms({k: v[None] for k, v in model.trained().items()}, step_of(model))
+    out["l_rep"].sum().backward(retain_graph=True)
+    through_z = model.prompt.grad.clone()
+    assert model.bottleneck_critic.grad.abs().sum() > 0
+    # What is left comes through z alone: with z's road cut, nothing reaches the prompt.
+    batch = step_of(model)
+    params = {k: v[None] for k, v in model.trained().items()}
+    out = model.answer(params, batch)
+    cut = model._rep_term(params, batch, out | dict(z=out["z"].detach()))
+    assert torch.autograd.grad(cut.sum(), model.prompt, allow_unused=True)[0] is None and through_z.abs().sum() > 0
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_vocab_negatives_come_from_the_whole_vocabulary(k):
+    model = InfoPromptModel(NANO, "nano/sentiment", head_negatives="vocab", k=k)
+    batch = model.collate_fn(model.rows(ROWS * 400))
+    ids = model.draw(batch, torch.Generator().manual_seed(0))["negative_ids"]
+    assert ids.shape == (1200, k) and 0 <= ids.min() and ids.max() < len(NANO.tokenizer)
+    assert len(ids.unique()) > .8 * len(NANO.tokenizer) * (1 - math.exp(-1200 * k / len(NANO.tokenizer)))
