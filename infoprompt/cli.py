@@ -6,8 +6,8 @@
 __all__ = ['app', 'OPTIONS', 'one_line', 'leave', 'guarded', 'command', 'show_version', 'main', 'aligned', 'report',
            'score_table', 'warning', 'train', 'print_json', 'predict', 'evaluate', 'tasks', 'spread', 'info']
 
-# %% ../nbs/reference/cli.ipynb #6a55263c
-import inspect, json, re
+# %% ../nbs/reference/cli.ipynb #cffb9d11
+import inspect, json, os, re
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -42,13 +42,14 @@ def leave(
     typer.echo(f"infoprompt: {message}", err=True)
     raise typer.Exit(code)
 
-# %% ../nbs/reference/cli.ipynb #429fc6a4
+# %% ../nbs/reference/cli.ipynb #de0007b1
 def guarded(
     f,  # a command
 ):
     "The command, but a user's mistake ends it with one line and exit code 2, Ctrl-C with 130."
     @wraps(f)
     def run(*args, **options):
+        for library in "DATASETS", "TRANSFORMERS": os.environ.setdefault(f"{library}_VERBOSITY", "critical")
         try: return f(*args, **options)
         except KeyboardInterrupt: leave("interrupted", 130)
         except BrokenPipeError: raise
