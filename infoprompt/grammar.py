@@ -91,17 +91,17 @@ def opinion(r, mood=None, plain=False):
     if len(cities) == 1: answers['country'] = cities.pop()
     return [*text, '.'], answers
 
-# %% ../nbs/reference/grammar.ipynb #6bd72b74
-def fact(r):
-    return dict(who=r.sample(PEOPLE, 1 + (r.random() < .4)), act=r.randrange(len(ACTS)),
-                thing=r.choice(list(THINGS)), place=r.choice(list(CITIES)), where=r.random() < .6,
-                tense=r.choice(TENSES), neg=('not',) * (r.random() < .15))
+# %% ../nbs/reference/grammar.ipynb #6e9c7f44
+def fact(r, plain=False):
+    return dict(who=r.sample(PEOPLE, 1 + (not plain and r.random() < .4)), act=r.randrange(len(ACTS)),
+                thing=r.choice(list(THINGS)), place=r.choice(list(CITIES)), where=not plain and r.random() < .6,
+                tense=r.choice(TENSES), neg=('not',) * (not plain and r.random() < .15))
 
-# %% ../nbs/reference/grammar.ipynb #0e6a867e
-def say(r, f):
+# %% ../nbs/reference/grammar.ipynb #fbf3b682
+def say(r, f, plain=False):
     who, act, thing = ' and '.join(f['who']).split(), r.choice(ACTS[f['act']]), ['the', f['thing']]
     place = ['in', f['place']] if f['where'] else []
-    s = ([*thing, *be(f['tense'], False, f['neg']), past(act), 'by', *who] if r.random() < .4 else
+    s = ([*thing, *be(f['tense'], False, f['neg']), past(act), 'by', *who] if not plain and r.random() < .4 else
          [*who, *verb(act, f['tense'], len(f['who']) > 1, f['neg']), *thing])
     return [*place, ',', *s, '.'] if place and r.random() < .3 else [*s, *place, '.']
 
@@ -120,13 +120,13 @@ def other(r, f):
     return {**f, part: ((), ('not',))[not f['neg']] if part == 'neg' else
             new(f[part], {'act': range(len(ACTS)), 'thing': THINGS, 'place': CITIES, 'tense': TENSES}[part])}
 
-# %% ../nbs/reference/grammar.ipynb #4e125959
-def pair(r, way=None):
-    way, f = way or r.choice(('same', 'same', 'weaker', 'stronger', 'other')), fact(r)
+# %% ../nbs/reference/grammar.ipynb #c6275eb1
+def pair(r, way=None, plain=False):
+    way, f = way or r.choice(('same', 'same', 'weaker', 'stronger', 'other')), fact(r, plain)
     if way in ('weaker', 'stronger'): f['neg'] = ()
-    g = f if way == 'same' else other(r, f) if way == 'other' else weaker(r, f)
-    a, b = say(r, f), say(r, g)
-    while a == b: b = say(r, g)
+    g = f if way == 'same' else weaker(r, f) if way != 'other' else fact(r, plain) if plain else other(r, f)
+    a, b = say(r, f, plain), say(r, g, plain)
+    while a == b: b = say(r, g, plain) if way != 'other' else say(r, other(r, f))
     if way == 'stronger': a, b, f = b, a, g
     answers = dict(paraphrase=('different', 'same')[way == 'same'],
                    entailment=('no', 'yes')[way in ('same', 'weaker')], tense=f['tense'],
