@@ -6,9 +6,9 @@
 __all__ = ['app', 'OPTIONS', 'one_line', 'leave', 'guarded', 'command', 'show_version', 'main', 'aligned', 'report',
            'score_table', 'warning', 'train', 'print_json', 'predict', 'evaluate', 'tasks', 'spread', 'info']
 
-# %% ../nbs/reference/cli.ipynb #cffb9d11
+# %% ../nbs/reference/cli.ipynb #a557d15c
 import inspect, json, os, re
-from functools import wraps
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -23,13 +23,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 OPTIONS = {"shots=None": "--shots 0", "uneven=True": "--uneven", "resume=True, ": "", "encoder=...": "--encoder ...",
            "data=...": "--data ...", 'data="<local folder>"': "--data <local folder>"}
 
-# %% ../nbs/reference/cli.ipynb #73612bd5
+# %% ../nbs/reference/cli.ipynb #f51c8151
 def one_line(
     error:BaseException,  # an InputError, an OSError
 ) -> str:
     "An error's message as the command line says it."
     named = isinstance(error, OSError) and error.strerror
-    text = f"{error.filename}: {error.strerror}" if named and error.filename else error.strerror if named else str(error)
+    text = error.strerror if named else str(error)
+    if named and error.filename: text = f"{error.filename}: {text}"
     for python, option in OPTIONS.items(): text = text.replace(python, option)
     return " ".join(re.sub(r"\bshots=(\d+)", r"--shots \1", text).split())
 
@@ -42,14 +43,14 @@ def leave(
     typer.echo(f"infoprompt: {message}", err=True)
     raise typer.Exit(code)
 
-# %% ../nbs/reference/cli.ipynb #de0007b1
+# %% ../nbs/reference/cli.ipynb #98947063
 def guarded(
     f,  # a command
 ):
     "The command, but a user's mistake ends it with one line and exit code 2, Ctrl-C with 130."
     @wraps(f)
     def run(*args, **options):
-        for library in "DATASETS", "TRANSFORMERS": os.environ.setdefault(f"{library}_VERBOSITY", "critical")
+        for library in "DATASETS", "HF_HUB", "TRANSFORMERS": os.environ.setdefault(f"{library}_VERBOSITY", "critical")
         try: return f(*args, **options)
         except KeyboardInterrupt: leave("interrupted", 130)
         except BrokenPipeError: raise
@@ -59,7 +60,7 @@ def guarded(
             leave(one_line(error), 2)
     return run
 
-# %% ../nbs/reference/cli.ipynb #13dd8186
+# %% ../nbs/reference/cli.ipynb #53bdaa72
 def command(
     *examples:str,  # shown under --help
 ):
@@ -69,8 +70,8 @@ def command(
         for p in inspect.signature(f).parameters.values():
             if p.annotation is typer.Context: continue
             option = p.kind is p.KEYWORD_ONLY
-            kind = typer.Option("--" + p.name.replace("_", "-"), help=notes[p.name]) if option else typer.Argument(help=notes[p.name])
-            f.__annotations__[p.name] = Annotated[p.annotation, kind]
+            kind = partial(typer.Option, "--" + p.name.replace("_", "-")) if option else typer.Argument
+            f.__annotations__[p.name] = Annotated[p.annotation, kind(help=notes[p.name])]
         app.command(epilog="\b\nExamples:\n" + "\n".join(f"  {e}" for e in examples))(guarded(f))
         return f
     return register
@@ -82,9 +83,11 @@ def show_version(
     "Print the version and end."
     if wanted: print(version("infoprompt")); raise typer.Exit()
 
-# %% ../nbs/reference/cli.ipynb #fdb3a435
+# %% ../nbs/reference/cli.ipynb #169a28a3
 @app.callback()
-def main(version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version")] = False):
+def main(
+    version:Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="print it")]=False,
+):
     "Soft prompts that carry information about their task: train one on a frozen encoder, and use it."
 
 # %% ../nbs/reference/cli.ipynb #fef03562
@@ -105,25 +108,25 @@ def report(
     "Print rows as a table or as JSON."
     print(json.dumps(rows, ensure_ascii=False) if as_json else aligned(rows))
 
-# %% ../nbs/reference/cli.ipynb #ee16e706
+# %% ../nbs/reference/cli.ipynb #415ea566
 def score_table(
     found:dict,  # split -> prompt -> metric -> score
 ) -> list:  # one dict a prompt
     "Scores of majority, untrained and trained, side by side."
-    return [dict(prompt=p) | {f"{split} {metric}": score for split, by in found.items() for metric, score in by[p].items()}
-            for p in ("majority", "untrained", "trained")]
+    flat = lambda p: {f"{split} {metric}": x for split, by in found.items() for metric, x in by[p].items()}
+    return [dict(prompt=p) | flat(p) for p in ("majority", "untrained", "trained")]
 
-# %% ../nbs/reference/cli.ipynb #15e36807
+# %% ../nbs/reference/cli.ipynb #36012b52
 def warning(
     found:dict,  # split -> prompt -> metric -> score
 ) -> str:  # empty where there is nothing to warn of
     "A prompt that learnt nothing should not pass for one that did."
     (metric, score), line = next(iter(found["test"]["trained"].items())), found["test"]["majority"]
     if score > line[metric]: return ""
-    return (f"careful: on test the trained prompt is no better than always saying the most frequent class ({metric} {score:.3f} against "
-            f"{line[metric]:.3f}); try another --seed, --lr, --init or more --shots\n")
+    return ("careful: on test the trained prompt is no better than always saying the most frequent class "
+            f"({metric} {score:.3f} against {line[metric]:.3f}); try another --seed, --lr, --init or more --shots\n")
 
-# %% ../nbs/reference/cli.ipynb #31a580e2
+# %% ../nbs/reference/cli.ipynb #b91bba81
 @command("infoprompt train", "infoprompt train --task nano/entailment --beta 0 --gamma 0 --out plain",
          "infoprompt train --encoder roberta-large --task rte --shots 256",
          "infoprompt train --encoder minilm --data reviews.csv --text review --label stars --shots 64",
@@ -164,8 +167,8 @@ def train(
     options = settle(folder, options, given, resume)
     try: model, found, says = train_run(folder, options, resume, not json)
     except Stopped as stop:
-        again = isinstance(stop, KeyboardInterrupt)
-        leave(f"{stop}: saved in {folder}" + f"; go on with: infoprompt train --resume --out {folder}" * again, 130 if again else 1)
+        again = f"; go on with: infoprompt train --resume --out {folder}" if isinstance(stop, KeyboardInterrupt) else ""
+        leave(f"{stop}: saved in {folder}{again}", 130 if again else 1)
     if json: return print_json(task=model.task.name, out=str(folder), options=options, scores=found)
     print(aligned(score_table(found)))
     print(f"{says}\n{warning(found)}wrote {folder}: {', '.join(f for f in WRITTEN if (folder/f).is_file())}; "
@@ -178,8 +181,9 @@ def print_json(
     "Print one JSON object on one line."
     print(json.dumps(values, ensure_ascii=False))
 
-# %% ../nbs/reference/cli.ipynb #4d83339e
-@command("infoprompt predict my-run 'the film was not good'", "infoprompt predict my-run --file texts.txt > labels.jsonl",
+# %% ../nbs/reference/cli.ipynb #c7db61a2
+@command("infoprompt predict my-run 'the film was not good'",
+         "infoprompt predict my-run --file texts.txt > labels.jsonl",
          "cut -f2 reviews.tsv | infoprompt predict my-run",
          "printf 'It rains.\\tIt is wet.\\n' | infoprompt predict my-pairs")
 def predict(
@@ -190,11 +194,11 @@ def predict(
     encoder:str|None=None,  # where the encoder is, if not where it was
 ):
     "Print one JSON line a text, with its label and the probability of each."
-    from infoprompt.runs import InfoPromptModel, predictions, read_rows
-    model = InfoPromptModel.from_pretrained(folder, encoder=encoder)
+    from infoprompt.runs import load_prompt, predictions, read_rows
+    model = load_prompt(folder, encoder)
     for found in predictions(model, read_rows(model.task, texts, file)): print_json(**found)
 
-# %% ../nbs/reference/cli.ipynb #385f4d89
+# %% ../nbs/reference/cli.ipynb #87bedceb
 @command("infoprompt evaluate my-run", "infoprompt evaluate my-run --file labelled.csv --text review --label stars",
          "infoprompt evaluate my-run --data folder-with-splits --json")
 def evaluate(
@@ -209,12 +213,12 @@ def evaluate(
     json:bool=False,  # print JSON
 ):
     "Judge a prompt on labelled rows it was not trained on."
-    from infoprompt.runs import InfoPromptModel, judged
-    model = InfoPromptModel.from_pretrained(folder, encoder=encoder)
+    from infoprompt.runs import judged, load_prompt
+    model = load_prompt(folder, encoder)
     n, found = judged(model, dict(task=task, data=data, file=file, text=text, label=label))
     report([dict(prompt=p, rows=n) | scores for p, scores in found.items()], json)
 
-# %% ../nbs/reference/cli.ipynb #d6b3bf3c
+# %% ../nbs/reference/cli.ipynb #0ea3fa0b
 @command("infoprompt tasks", "infoprompt tasks --json")
 def tasks(
     *,
@@ -222,8 +226,8 @@ def tasks(
 ):
     "List the tasks that have a name."
     from infoprompt.tasks import TASKS
-    report([dict(task=t.name, columns=", ".join(t.columns), labels=len(t.names), metrics=", ".join(t.metrics), data=t.data)
-            for t in TASKS.values()], json)
+    report([dict(task=t.name, columns=", ".join(t.columns), labels=len(t.names), metrics=", ".join(t.metrics),
+                 data=t.data) for t in TASKS.values()], json)
 
 # %% ../nbs/reference/cli.ipynb #82b2c444
 def spread(
@@ -235,7 +239,7 @@ def spread(
     if isinstance(value, list): return [dict(what=f"{name}: {i}", value=v) for i, v in enumerate(value)]
     return [dict(what=name, value=f"{value:g}" if isinstance(value, float) else value)]
 
-# %% ../nbs/reference/cli.ipynb #aa3c78a8
+# %% ../nbs/reference/cli.ipynb #ef8a6727
 @command("infoprompt info my-run", "infoprompt info my-run --json")
 def info(
     folder:str,  # what `infoprompt train` wrote, or a hub id
@@ -244,7 +248,7 @@ def info(
     json:bool=False,  # print one JSON object
 ):
     "Show a saved prompt: task, settings, scores, and the words nearest to each of its vectors."
-    from infoprompt.runs import InfoPromptModel, facts
-    found = facts(InfoPromptModel.from_pretrained(folder, encoder=encoder))
+    from infoprompt.runs import facts, load_prompt
+    found = facts(load_prompt(folder, encoder))
     if json: return print_json(**found)
     print(aligned([r for name, value in found.items() for r in spread(name, value)]))

@@ -7,12 +7,11 @@ __all__ = ['NAMES', 'COLOURS', 'DASHES', 'GREY', 'GRID', 'DRAW', 'PAGE', 'window
            'headline', 'ends', 'description', 'as_list', 'band', 'add_terms', 'add_scores', 'fig_convergence', 'quiet',
            'figure_spec', 'script_json', 'fragment', 'Shown', 'show', 'table', 'write_html']
 
-# %% ../nbs/07_explore.ipynb #cb825a52
+# %% ../nbs/07_explore.ipynb #f6289345
 import hashlib, html, json, math
 from pathlib import Path
 
-import pandas as pd
-import plotly.graph_objects as go
+import pandas as pd, plotly.graph_objects as go
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 from plotly.subplots import make_subplots
 
@@ -27,13 +26,13 @@ def windowed(
     window = (part["epoch"] / width - 1e-6).astype(int)
     return part.groupby(["run", window.rename("window")], as_index=False)[["run", "epoch", "value"]].mean()
 
-# %% ../nbs/07_explore.ipynb #6b6c63b1
+# %% ../nbs/07_explore.ipynb #51c6fba8
 def over_runs(
     part:pd.DataFrame,  # run, epoch, value
 ) -> pd.DataFrame:  # epoch, mean, sd (0 for a single run)
     "Mean and standard deviation over runs."
-    found = part.groupby("epoch")["value"].agg(["mean", "std"]).rename(columns=dict(std="sd")).fillna(dict(sd=0.))
-    return found.reset_index()
+    found = part.groupby("epoch")["value"].agg(["mean", "std"]).rename(columns=dict(std="sd"))
+    return found.fillna(dict(sd=0.)).reset_index()
 
 # %% ../nbs/07_explore.ipynb #75de4cdf
 def curves(
@@ -77,15 +76,16 @@ def ends(
 NAMES = dict(loss="loss", ce="cross-entropy", l_rep="L_rep", l_head="L_head", kl="KL",
              val_loss="CE on validation")
 
-# %% ../nbs/07_explore.ipynb #9c5c85ad
+# %% ../nbs/07_explore.ipynb #20318f17
 def description(
     found:dict,  # what `curves` gives
     lines:dict,  # name -> score of the horizontal lines
 ) -> str:
     "The figure in words, for those who do not see it."
     shown = {q: c for q, c in found.items() if q in NAMES or q == score_name(found)}
-    told = ["{} from {:.3g} to {:.3g}".format(NAMES.get(q, q.replace("val_", "validation ")), *ends(c)) for q, c in shown.items()]
-    return (f"Two panels over {max(c['epoch'].max() for c in found.values()):.3g} epochs. Above, the terms of the loss in nats; "
+    name, epochs = lambda q: NAMES.get(q, q.replace("val_", "validation ")), max(c["epoch"].max() for c in found.values())
+    told = ["{} from {:.3g} to {:.3g}".format(name(q), *ends(c)) for q, c in shown.items()]
+    return (f"Two panels over {epochs:.3g} epochs. Above, the terms of the loss in nats; "
             f"below, the validation score. First to last: {', '.join(told)}."
             + "".join(f" Horizontal line at {value:.3g}: {name}." for name, value in lines.items()))
 
@@ -119,7 +119,7 @@ def band(
                         opacity=.2, line=dict(width=0), hoverinfo="skip", showlegend=False, meta="band")
     return [around, trace]
 
-# %% ../nbs/07_explore.ipynb #efe4ffc2
+# %% ../nbs/07_explore.ipynb #cb315204
 def add_terms(
     fig,  # two panels, changed in place
     found:dict,  # what `curves` gives
@@ -132,7 +132,8 @@ def add_terms(
     values = pd.concat([found[q]["mean"] for q in NAMES if q in found] or [pd.Series([1.])])
     low, high = values[values > 0].min(), values.max()
     if high > 100 * low:
-        fig.update_yaxes(type="log", range=[math.log10(max(low, high / 1e4)) - .1, math.log10(high) + .1], dtick=1, row=1, col=1)
+        ends = [math.log10(max(low, high / 1e4)) - .1, math.log10(high) + .1]
+        fig.update_yaxes(type="log", range=ends, dtick=1, row=1, col=1)
 
 # %% ../nbs/07_explore.ipynb #a0aa484e
 def add_scores(
@@ -149,7 +150,7 @@ def add_scores(
         fig.add_trace(go.Scatter(x=[0, last], y=as_list([value] * 2), mode="lines", name=line, legend="legend2",
                                  line=dict(color=GREY, dash=DASHES[line], width=2)), row=2, col=1)
 
-# %% ../nbs/07_explore.ipynb #05a21ab2
+# %% ../nbs/07_explore.ipynb #a16bcb0d
 def fig_convergence(
     history:pd.DataFrame,  # what `fit` returns; several runs give a band of mean ± sd
     majority:float|None=None,  # validation score of the most frequent class
@@ -164,7 +165,8 @@ def fig_convergence(
     fig.update_yaxes(title="nats", row=1, col=1)
     fig.update_yaxes(title=score_name(found).removeprefix("val_"), row=2, col=1)
     fig.update_xaxes(title="epoch", row=2, col=1)
-    return quiet(fig).update_layout(title_text=headline(found, majority), meta=dict(description=description(found, lines)))
+    says = dict(title_text=headline(found, majority), meta=dict(description=description(found, lines)))
+    return quiet(fig).update_layout(**says)
 
 # %% ../nbs/07_explore.ipynb #71b4072f
 def quiet(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WRITTEN', 'label_words', 'task_of', 'folder_of', 'settle', 'read_run', 'claimed', 'learning_rate', 'majority',
            'start', 'undisturbed', 'save_run', 'train_run', 'parse_line', 'lines_of', 'read_rows', 'labelled_rows',
-           'judged', 'predictions', 'facts']
+           'judged', 'predictions', 'load_prompt', 'facts']
 
 # %% ../nbs/reference/runs.ipynb #07522262
 import json, re, signal, sys, threading
@@ -23,37 +23,41 @@ from .sources import read_splits
 from .tasks import InputError, as_rows, get_task, infer_task, load_data, scores
 from .training import Stopped, write_whole
 
-# %% ../nbs/reference/runs.ipynb #a05130e1
+# %% ../nbs/reference/runs.ipynb #94cc20d6
 def label_words(
     pairs,  # "name=word" each
 ) -> dict:
     "What --word gives."
-    if wrong := [p for p in pairs if "=" not in p]: raise InputError(f"--word {wrong[0]!r}: give LABEL=WORD, once for each label")
+    wrong = [p for p in pairs if "=" not in p]
+    if wrong: raise InputError(f"--word {wrong[0]!r}: give LABEL=WORD, once for each label")
     return dict(p.split("=", 1) for p in pairs)
 
-# %% ../nbs/reference/runs.ipynb #6d8ed449
+# %% ../nbs/reference/runs.ipynb #2fd74ed2
 def task_of(
     options:dict,  # of `train` or `evaluate`
 ):  # a `Task`
     "The task that the options describe."
     o = {k: v for k, v in options.items() if v}
-    if o.get("data") and "task" not in o: task = infer_task(o["data"], o.get("text", ("text",)), o.get("label", "label"))
-    else: task = get_task(o.get("task", "nano/sentiment"))
-    put = dict(columns=o.get("text"), label=o.get("label"), template=o.get("template"), verbalizer=label_words(o.get("word", ())))
+    own = "data" in o and "task" not in o
+    task = (infer_task(o["data"], o.get("text", ("text",)), o.get("label", "label")) if own
+            else get_task(o.get("task", "nano/sentiment")))
+    put = dict(columns=o.get("text"), label=o.get("label"), template=o.get("template"),
+               verbalizer=label_words(o.get("word", ())))
     return replace(task, **{k: v for k, v in put.items() if v})
 
-# %% ../nbs/reference/runs.ipynb #c933628e
-WRITTEN = "run.json", "checkpoint", "prompt.safetensors", "config.json", "README.md", "history.parquet", "convergence.html"
+# %% ../nbs/reference/runs.ipynb #b8fb4105
+WRITTEN = ("run.json", "checkpoint", "prompt.safetensors", "config.json", "README.md", "history.parquet",
+           "convergence.html")
 
-# %% ../nbs/reference/runs.ipynb #e3ecaa6f
+# %% ../nbs/reference/runs.ipynb #063580b2
 def folder_of(
     options:dict,  # of `train`
 ) -> Path:
     "Where a run goes by default."
     name = options["task"] or (Path(options["data"]).stem if options["data"] else "nano/sentiment")
-    return Path("infoprompt-runs")/re.sub(r"[^\w.-]+", "-", name)
+    return Path("infoprompt-runs")/(re.sub(r"[^\w.-]+", "-", name).strip(".-") or "data")
 
-# %% ../nbs/reference/runs.ipynb #0fca0b4b
+# %% ../nbs/reference/runs.ipynb #b1591d6d
 def settle(
     folder:Path,  # of the run
     options:dict,  # of `train`
@@ -64,19 +68,22 @@ def settle(
     there = [name for name in WRITTEN if (folder/name).exists()]
     if there and not (resume and "run.json" in there):
         fix = "go on with --resume, or choose" if "run.json" in there else "choose"
-        raise InputError(f"{str(folder)!r} holds {'another run' if 'run.json' in there else ', '.join(there)}: {fix} another --out")
+        what = "another run" if "run.json" in there else ", ".join(there)
+        raise InputError(f"{str(folder)!r} holds {what}: {fix} another --out")
     saved = read_run(folder) if there else {}
     differ = [f"--{k.replace('_', '-')} is {saved[k]} there" for k in given if k in saved and saved[k] != options[k]]
-    if differ: raise InputError(f"{str(folder)!r} holds a run with other settings ({'; '.join(differ)}): leave them out, or choose another --out")
+    if differ: raise InputError(f"{str(folder)!r} holds a run with other settings ({'; '.join(differ)}): leave them out, "
+                                "or choose another --out")
     return options | saved
 
-# %% ../nbs/reference/runs.ipynb #78925090
+# %% ../nbs/reference/runs.ipynb #1644afb5
 def read_run(
     folder,  # of a run
 ) -> dict:
     "The options in a run's run.json."
     try: return dict(json.loads((folder/"run.json").read_text(encoding="utf-8")))
-    except ValueError as e: raise InputError(f"{str(folder/'run.json')!r} is damaged ({e}): choose another --out") from e
+    except ValueError as e:
+        raise InputError(f"{str(folder/'run.json')!r} is damaged ({e}): choose another --out") from e
 
 # %% ../nbs/reference/runs.ipynb #1985cbfe
 @contextmanager
@@ -111,14 +118,15 @@ def majority(
     "Scores of always saying the most frequent class."
     return scores(task, rows["label"], np.full(len(rows["label"]), np.bincount(train["label"]).argmax()))
 
-# %% ../nbs/reference/runs.ipynb #a4dfe01d
+# %% ../nbs/reference/runs.ipynb #a88f280d
 def start(
     o:dict,  # options of `train`
 ) -> tuple:  # data, model
     "Rows and an untrained model."
     task = task_of(o)
     data = load_data(task, o["shots"] or None, o["data_seed"], o["data"], o["uneven"])
-    return data, InfoPromptModel(o["encoder"], task, **{k: o[k] for k in ("n_prompt", "beta", "gamma", "k", "init", "seed")})
+    settings = {k: o[k] for k in ("n_prompt", "beta", "gamma", "k", "init", "seed")}
+    return data, InfoPromptModel(o["encoder"], task, **settings)
 
 # %% ../nbs/reference/runs.ipynb #dc93cef0
 @contextmanager
@@ -129,7 +137,7 @@ def undisturbed():
     try: yield
     finally: signal.signal(signal.SIGINT, before)
 
-# %% ../nbs/reference/runs.ipynb #88bd27ac
+# %% ../nbs/reference/runs.ipynb #64bf5d2c
 def save_run(
     folder:Path,  # of the run
     model,  # an `InfoPromptModel` with a history
@@ -141,10 +149,11 @@ def save_run(
         model.save_pretrained(folder)
         model.history.to_parquet(table := BytesIO())
         write_whole({folder/"history.parquet": table.getvalue()})
-        write_html(fig := fig_convergence(model.history, line, first.iloc[0] if len(first) else None), folder/"convergence.html")
+        fig = fig_convergence(model.history, line, first.iloc[0] if len(first) else None)
+        write_html(fig, folder/"convergence.html")
     return fig.layout.title.text
 
-# %% ../nbs/reference/runs.ipynb #1ecce2c2
+# %% ../nbs/reference/runs.ipynb #e3753a7a
 def train_run(
     folder:Path,  # of the run
     o:dict,  # options of `train`
@@ -154,12 +163,14 @@ def train_run(
     "Train, judge and save."
     data, model = start(o)
     splits = "validation", "test"
-    found = {s: dict(majority=majority(model.task, data["train"], data[s]), untrained=model.evaluate(data[s])) for s in splits}
+    found = {s: dict(majority=majority(model.task, data["train"], data[s]), untrained=model.evaluate(data[s]))
+             for s in splits}
     line = found["validation"]["majority"][model.task.metrics[0]]
     try:
         with claimed(folder, o):
-            model.fit(data["train"], data["validation"], o["epochs"], learning_rate(o["lr"], o["encoder"]), o["batch_size"], o["seed"],
-                      o["order_seed"], checkpoint=folder/"checkpoint", resume=resume, progress=progress)
+            model.fit(data["train"], data["validation"], o["epochs"], learning_rate(o["lr"], o["encoder"]),
+                      o["batch_size"], o["seed"], o["order_seed"], checkpoint=folder/"checkpoint", resume=resume,
+                      progress=progress)
     except Stopped:
         save_run(folder, model, line)
         raise
@@ -167,7 +178,7 @@ def train_run(
     model.scores = {s: found[s]["trained"] for s in splits} | {p: found["test"][p] for p in ("majority", "untrained")}
     return model, found, save_run(folder, model, line)
 
-# %% ../nbs/reference/runs.ipynb #e6aba523
+# %% ../nbs/reference/runs.ipynb #43b4b2ad
 def parse_line(
     line:str,  # a text, two texts with a tab between them, or a JSON object
     paired:bool,  # whether the task reads pairs
@@ -176,16 +187,19 @@ def parse_line(
     "One row from one line."
     if not line.lstrip().startswith("{"): return tuple(line.split("\t")) if paired else line
     try: return json.loads(line)
-    except ValueError as e: raise InputError(f"line {number} begins with {{ but is no JSON object ({e}): mend it") from e
+    except ValueError as e:
+        raise InputError(f"line {number} begins with {{ but is no JSON object ({e}): mend it") from e
 
-# %% ../nbs/reference/runs.ipynb #cd17e387
+# %% ../nbs/reference/runs.ipynb #8712fe85
 def lines_of(
     file,  # a path, "-" or None for stdin
 ) -> list:
     "Lines of a file or of stdin; raises InputError for other text than UTF-8."
-    if file in (None, "-") and sys.stdin.isatty(): raise InputError("no text: give it as an argument, with --file or on stdin")
-    try: text = sys.stdin.read() if file in (None, "-") else Path(file).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e: raise InputError(f"{file or 'stdin'} is not UTF-8 text ({e.reason}): save it as UTF-8") from e
+    piped = file in (None, "-")
+    if piped and sys.stdin.isatty(): raise InputError("no text: give it as an argument, with --file or on stdin")
+    try: text = sys.stdin.read() if piped else Path(file).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{file or 'stdin'} is not UTF-8 text ({e.reason}): save it as UTF-8") from e
     return text.removesuffix("\n").split("\n") if text else []
 
 # %% ../nbs/reference/runs.ipynb #4e7a3ecb
@@ -201,7 +215,7 @@ def read_rows(
         return [dict(zip(columns, row)) for row in zip(*columns.values())]
     return [parse_line(line, task.paired, i) for i, line in enumerate(texts or lines_of(file), 1)]
 
-# %% ../nbs/reference/runs.ipynb #536f501e
+# %% ../nbs/reference/runs.ipynb #a5323977
 def labelled_rows(
     model,  # an `InfoPromptModel`
     options:dict,  # task, data, text, label, file
@@ -211,39 +225,54 @@ def labelled_rows(
     task = replace(get_task(options["task"] or model.task), **{k: v for k, v in put.items() if v})
     if options["file"] is None: return load_data(task, data=options["data"])["test"]
     rows = as_rows(task, read_rows(task, None, options["file"]))
-    if "label" not in rows[0]: raise InputError(f"{options['file']!r} has no labels in a column {task.label!r}: name it with --label")
+    if "label" not in rows[0]:
+        raise InputError(f"{options['file']!r} has no labels in a column {task.label!r}: name it with --label")
     return rows
 
-# %% ../nbs/reference/runs.ipynb #553b17ed
+# %% ../nbs/reference/runs.ipynb #b40679cd
 def judged(
     model,  # an `InfoPromptModel`
     options:dict,  # task, data, text, label, file
 ) -> tuple:  # rows, scores by prompt
     "Scores on labelled rows, beside those of always saying their most frequent class."
-    if options["file"] and (options["data"] or options["task"]): raise InputError("give --file, or --data and --task, not both")
+    if options["file"] and (options["data"] or options["task"]):
+        raise InputError("give --file, or --data and --task, not both")
     rows = labelled_rows(model, options)
     labels = dict(label=[r["label"] for r in rows])
     return len(rows), dict(majority=majority(model.task, labels, labels), trained=model.evaluate(rows))
 
-# %% ../nbs/reference/runs.ipynb #852f3654
+# %% ../nbs/reference/runs.ipynb #32b1ca55
 def predictions(
     model,  # an `InfoPromptModel`
     rows,  # what `as_rows` takes; labels are not read
 ) -> list:  # dicts: text (, pair), label, probabilities
     "Texts with their labels."
     wanted = {"text", "pair", *model.task.columns}
-    rows = as_rows(model.task, [{k: v for k, v in r.items() if k in wanted} if isinstance(r, dict) else r for r in rows])
+    texts = lambda row: {k: v for k, v in row.items() if k in wanted} if isinstance(row, dict) else row
+    rows = as_rows(model.task, map(texts, rows))
     found = model.predict_proba(rows)
     return [row | dict(label=label, probabilities={k: round(v, 6) for k, v in p.items()})
             for row, label, p in zip(rows, found.idxmax(axis=1), found.to_dict("records"))]
 
-# %% ../nbs/reference/runs.ipynb #414e448d
+# %% ../nbs/reference/runs.ipynb #0ccac4e6
+def load_prompt(
+    folder:str,  # what `train_run` wrote, or a hub id
+    encoder=None,  # where the encoder is; None: as saved
+) -> InfoPromptModel:  # raises InputError where it cannot be used
+    "Load a saved prompt."
+    here = Path(folder)
+    if not here.is_dir() and (folder.count("/") != 1 or here.parent.is_dir()):
+        raise InputError(f"no folder {folder!r}: give one that infoprompt train wrote, or a hub id such as user/prompt")
+    return InfoPromptModel.from_pretrained(folder, encoder=encoder)
+
+# %% ../nbs/reference/runs.ipynb #e83cfd65
 def facts(
     model,  # an `InfoPromptModel` that was loaded
 ) -> dict:  # name -> plain JSON
     "What `info` tells."
     params, c = model.trained(), model.describe()
     words = nearest(params["prompt"].detach(), model.encoder)["words"].tolist() if "prompt" in params else []
-    return dict(task=model.task.name, labels=model.task.verbalizer, template=model.task.template, encoder=model.encoder.name,
-                fingerprint="that of the encoder here", settings=model.settings, fitted=model.fitted, scores=model.scores,
+    return dict(task=model.task.name, labels=model.task.verbalizer, template=model.task.template,
+                encoder=model.encoder.name, fingerprint="that of the encoder here",
+                settings=model.settings, fitted=model.fitted, scores=model.scores,
                 trained=sum(p.numel() for p in params.values()), nearest=words, versions=c["versions"])

@@ -57,17 +57,21 @@ def test_figure_that_train_writes(watched, run, width):
 def shown() -> str:
     "A figure as a notebook's page holds it."
     steps = range(1, 9)
-    history = pd.DataFrame(dict(run=0, step=steps, epoch=[s / 4 for s in steps], quantity="loss", value=[1 / s for s in steps]))
-    return show(fig_convergence(history))._repr_mimebundle_()["text/html"]
+    rows = [dict(run=0, step=s, epoch=s / 4, quantity="loss", value=1 / s) for s in steps]
+    return show(fig_convergence(pd.DataFrame(rows)))._repr_mimebundle_()["text/html"]
 
 
-@pytest.mark.parametrize("amd", ["", "<script>window.define = () => {}; window.define.amd = {};</script>"], ids=["plain", "with require.js"])
+AMD = "<script>window.define = () => {}; window.define.amd = {};</script>"  # what require.js does to a page
+
+
+@pytest.mark.parametrize("amd", ["", AMD], ids=["plain", "with require.js"])
 def test_fragment_loads_plotly_from_beside_the_page(watched, tmp_path, amd):
     (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     (tmp_path / "page.html").write_text(f"<!doctype html>{amd}{shown()}{shown()}", encoding="utf-8")
     watched.goto((tmp_path / "page.html").as_uri())
     watched.wait_for_selector(".main-svg")
-    assert watched.asked == [(tmp_path / name).as_uri() for name in ("page.html", "plotly.min.js")] and watched.said == []
+    assert watched.asked == [(tmp_path / name).as_uri() for name in ("page.html", "plotly.min.js")]
+    assert watched.said == []
 
 
 def test_fragment_without_plotly_shows_its_description(watched, tmp_path):

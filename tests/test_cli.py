@@ -1,4 +1,4 @@
-"""The command line: what it writes, what it prints for people and for scripts, and how it ends when something is wrong."""
+"""The command line: what it writes, what it prints for people and for scripts, and how it ends on a mistake."""
 import errno
 import json
 import os
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from infoprompt.cli import app
+from infoprompt.runs import WRITTEN
 
 QUICK = "--epochs", "2", "--shots", "16"
 LONG = "--epochs", "60", "--shots", "16", "--seed", "1"  # long enough to be stopped half-way
@@ -31,7 +32,8 @@ def call(*arguments, stdin=None):
 
 def says(done) -> list[str]:
     "Its lines on stderr, progress bars left out."
-    return [line for line in done.stderr.replace("\r", "\n").splitlines() if line.startswith("infoprompt:") or "Traceback" in line]
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    return [line for line in lines if line.startswith("infoprompt:") or "Traceback" in line]
 
 
 def refused(done, *words: str, code: int = 2):
@@ -59,8 +61,7 @@ def copy(trained, tmp_path) -> Path:
 
 
 def test_train_writes_prompt_history_figure(trained):
-    assert {p.name for p in trained.iterdir()} == {"run.json", "checkpoint", "prompt.safetensors", "config.json", "README.md",
-                                                   "history.parquet", "convergence.html"}
+    assert {p.name for p in trained.iterdir()} == {*WRITTEN}
     history = pd.read_parquet(trained / "history.parquet")
     assert set(history.columns) == {"run", "step", "epoch", "quantity", "value"} and history["step"].max() == 4
     card = (trained / "README.md").read_text()
@@ -78,7 +79,8 @@ def test_train_prints_majority_untrained_trained(tmp_path, monkeypatch):
 def test_train_json(tmp_path):
     done = call("train", *QUICK, "--out", tmp_path / "run", "--json")
     told = json.loads(done.stdout)
-    assert set(told["scores"]) == {"validation", "test"} and set(told["scores"]["test"]) == {"majority", "untrained", "trained"}
+    assert set(told["scores"]) == {"validation", "test"}
+    assert set(told["scores"]["test"]) == {"majority", "untrained", "trained"}
     assert told["options"]["shots"] == 16 and told["scores"]["test"]["trained"]["accuracy"] <= 1
 
 
@@ -87,17 +89,18 @@ def test_same_options_same_prompt(trained, tmp_path):
     assert (tmp_path / "again/prompt.safetensors").read_bytes() == (trained / "prompt.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("options", [["--beta", "0"], ["--gamma", "0"], ["--seed", "1"], ["--data-seed", "1"], ["--order-seed", "1"],
-                                     ["--lr", "0.1"], ["--k", "4"], ["--batch-size", "4"], ["--init", "label"]], ids=" ".join)
+@pytest.mark.parametrize("options", ["--beta 0", "--gamma 0", "--seed 1", "--data-seed 1", "--order-seed 1", "--lr 0.1",
+                                     "--k 4", "--batch-size 4", "--init label"])
 def test_each_option_changes_the_prompt(trained, tmp_path, options):
-    assert call("train", *QUICK, *options, "--out", tmp_path / "other").exit_code == 0
+    assert call("train", *QUICK, *options.split(), "--out", tmp_path / "other").exit_code == 0
     assert (tmp_path / "other/prompt.safetensors").read_bytes() != (trained / "prompt.safetensors").read_bytes()
 
 
 def test_learning_rate_of_nano_and_others(trained, tmp_path):
     encoder = tiny.save(tmp_path / "encoder")
     write(tmp_path / "rows.csv", *film_rows(60))
-    done = call("train", "--encoder", encoder, "--data", tmp_path / "rows.csv", *QUICK, "--out", tmp_path / "run")
+    data = "--data", tmp_path / "rows.csv"
+    done = call("train", "--encoder", encoder, *data, *QUICK, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     rate = lambda folder: json.loads((folder / "config.json").read_text())["fitted"]["lr"]
     assert (rate(tmp_path / "run"), rate(trained)) == (1e-3, 1e-2)
@@ -120,7 +123,7 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def test_own_csv_becomes_a_task(tmp_path):
-    path = write(tmp_path / "films.csv", *[line.replace("text,label", "review,stars") for line in film_rows(60)])
+    path = write(tmp_path / "films.csv", "review,stars", *film_rows(60)[1:])
     done = call("train", "--data", path, "--text", "review", "--label", "stars", *QUICK, "--out", tmp_path / "run", "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["task"] == "films", done.output
     done = call("evaluate", tmp_path / "run", "--json")
@@ -128,14 +131,17 @@ def test_own_csv_becomes_a_task(tmp_path):
 
 
 def test_own_pairs_words_and_template(tmp_path):
-    rows = [json.dumps(dict(q=f"is it {w} ?", a="yes it is", ok=i % 2 == 0)) for i, w in enumerate([*tiny.WORDS, *tiny.WORDS])]
+    rows = [json.dumps(dict(q=f"is it {w} ?", a="yes it is", ok=i % 2 == 0)) for i, w in enumerate(2 * tiny.WORDS)]
     path = write(tmp_path / "pairs.jsonl", *rows)
-    done = call("train", "--data", path, "--text", "q", "--text", "a", "--label", "ok", "--word", "True=great", "--word", "False=terrible",
-                "--template", "[CLS] [P] {text} [MASK] {pair} [SEP]", *QUICK, "--out", tmp_path / "run")
+    done = call("train", "--data", path, "--text", "q", "--text", "a", "--label", "ok", "--word", "True=great",
+                "--word", "False=terrible", "--template", "[CLS] [P] {text} [MASK] {pair} [SEP]", *QUICK,
+                "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["task"]["verbalizer"] == {"True": "great", "False": "terrible"} and config["task"]["columns"] == ["q", "a"]
-    done = call("predict", tmp_path / "run", stdin='is it a ?\tyes it is\n{"q": "is it so ?", "a": "no"}\n{"text": "is it ?", "pair": "no"}\n')
+    assert config["task"]["verbalizer"] == {"True": "great", "False": "terrible"}
+    assert config["task"]["columns"] == ["q", "a"]
+    lines = "is it a ?\tyes it is", '{"q": "is it so ?", "a": "no"}', '{"text": "is it ?", "pair": "no"}'
+    done = call("predict", tmp_path / "run", stdin="\n".join(lines))
     assert done.exit_code == 0 and len(done.stdout.splitlines()) == 3, done.output
 
 
@@ -151,16 +157,16 @@ def test_predict_from_arguments_files_and_stdin(trained, tmp_path):
     texts = ["the meal was good .", "the meal was not good ."]
     want = answers(call("predict", trained, *texts))
     assert [row["text"] for row in want] == texts and all(row["label"] in row["probabilities"] for row in want)
-    lines, objects = write(tmp_path / "t.txt", *texts), write(tmp_path / "t.jsonl", *[json.dumps(dict(text=t, label="odd")) for t in texts])
+    lines = write(tmp_path / "t.txt", *texts)
+    objects = write(tmp_path / "t.jsonl", *[json.dumps(dict(text=t, label="odd")) for t in texts])
     table = write(tmp_path / "t.csv", "id,text", *[f"1,{t}" for t in texts])
     assert answers(call("predict", trained, stdin="\n".join(texts))) == want
     assert answers(call("predict", trained, "--file", "-", stdin="\r\n".join(texts) + "\r\n")) == want
-    assert answers(call("predict", trained, "--file", lines)) == answers(call("predict", trained, "--file", objects)) == want
-    assert answers(call("predict", trained, "--file", table)) == want
+    assert all(answers(call("predict", trained, "--file", file)) == want for file in (lines, objects, table))
 
 
 def test_evaluate_judges_all_rows_of_a_file(trained, tmp_path):
-    path = write(tmp_path / "rows.csv", "text,label", "the meal was good .,positive", "it was bad .,negative", "it was good .,positive")
+    path = write(tmp_path / "rows.csv", "text,label", "good food .,positive", "bad food .,negative", "great .,positive")
     rows = json.loads(call("evaluate", trained, "--file", path, "--json").stdout)
     assert [(row["prompt"], row["rows"]) for row in rows] == [("majority", 3), ("trained", 3)]
     assert rows[0]["accuracy"] == pytest.approx(2 / 3)
@@ -186,11 +192,12 @@ def test_info(trained):
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate", "tasks", "info"])
 def test_help_has_examples(command):
     done = call(command, "--help")
-    assert done.exit_code == 0 and "Examples:" in done.stdout and f"infoprompt {command}" in done.stdout.split("Examples:")[1]
+    assert done.exit_code == 0 and f"infoprompt {command}" in done.stdout.split("Examples:")[1]
 
 
 def test_help_loads_no_torch():
-    code = "import sys; from infoprompt.cli import app; print([m for m in ('torch', 'transformers', 'datasets', 'plotly') if m in sys.modules])"
+    heavy = "'torch', 'transformers', 'datasets', 'plotly'"
+    code = f"import sys; from infoprompt.cli import app; print([m for m in ({heavy}) if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -199,9 +206,9 @@ def test_help_loads_no_torch():
 
 def begin(*arguments, cwd: Path) -> subprocess.Popen:
     "Start the program as a shell would in the foreground."
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it, and children inherit that
-    return subprocess.Popen([PROGRAM, *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            preexec_fn=heed, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job's children would ignore it
+    return subprocess.Popen([PROGRAM, *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, preexec_fn=heed, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
@@ -242,7 +249,8 @@ def test_ctrl_c_saves_and_resumes_bit_for_bit(tmp_path, whole):
     line = err.replace("\r", "\n").strip().splitlines()[-1]
     assert code == 130 and "Traceback" not in err, err
     assert line.startswith("infoprompt: stopped at step") and f"infoprompt train --resume --out {folder}" in line
-    assert pd.read_parquet(folder / "history.parquet")["step"].max() < pd.read_parquet(whole / "history.parquet")["step"].max()
+    steps = [pd.read_parquet(f / "history.parquet")["step"].max() for f in (folder, whole)]
+    assert steps[0] < steps[1]
     assert load_file(folder / "prompt.safetensors").keys() == load_file(whole / "prompt.safetensors").keys()
     assert (folder / "convergence.html").is_file()
     resumed(folder, whole)
@@ -318,9 +326,11 @@ def test_bad_option(name, tmp_path):
 
 
 BAD_DATA = {
-    "no such column": (["body,label", "a film,yes", "a plot,no"], "choose among"), "no label column": (["text,kind", "a film,yes"], "label"),
+    "no such column": (["body,label", "a film,yes", "a plot,no"], "choose among"),
+    "no label column": (["text,kind", "a film,yes"], "label"),
     "empty": (["text,label"], ""), "empty text": ([*film_rows(40), " ,yes"], "empty"),
-    "missing label": ([*film_rows(40), "a film,"], "label"), "one class": (["text,label", "a film,yes", "a plot,yes"], "label"),
+    "missing label": ([*film_rows(40), "a film,"], "label"),
+    "one class": (["text,label", "a film,yes", "a plot,yes"], "label"),
     "class with few rows": (["text,label", *["the film,yes"] * 40, "a plot,no", "a plot,no"], "--uneven")}
 
 
@@ -344,12 +354,14 @@ def test_text_that_is_no_string(tmp_path):
 
 def test_label_outside_the_names(tmp_path):
     path = write(tmp_path / "rows.csv", *film_rows(40))
-    refused(call("train", "--task", "sst2", "--data", path, "--text", "text", *QUICK, "--out", tmp_path / "run"), "none of negative, positive")
+    done = call("train", "--task", "sst2", "--data", path, "--text", "text", *QUICK, "--out", tmp_path / "run")
+    refused(done, "none of negative, positive")
 
 
 def test_folder_without_the_columns(tmp_path):
     write(tmp_path / "data/train.csv", *film_rows(40))
-    refused(call("train", "--task", "rte", "--data", tmp_path / "data", *QUICK, "--out", tmp_path / "run"), "sentence1", "choose among")
+    done = call("train", "--task", "rte", "--data", tmp_path / "data", *QUICK, "--out", tmp_path / "run")
+    refused(done, "sentence1", "choose among")
 
 
 def test_folder_without_data(tmp_path):
@@ -366,14 +378,14 @@ def test_label_word_of_no_tokens(tmp_path):
     refused(done, "label word")
 
 
-@pytest.mark.parametrize("command", [["predict", "PLACE", "a text"], ["evaluate", "PLACE"], ["info", "PLACE"]], ids=lambda c: c[0])
+@pytest.mark.parametrize("command", [["predict", "PLACE", "a text"], ["evaluate", "PLACE"], ["info", "PLACE"]], ids=str)
 class TestBadPrompt:
     "Saved prompts that cannot be used, with every command that reads one."
 
     def fails(self, command, place, *words):
         refused(call(*[str(place) if c == "PLACE" else c for c in command]), *words)
 
-    def test_missing(self, command, tmp_path): self.fails(command, tmp_path / "nowhere", "cannot load a saved prompt")
+    def test_missing(self, command, tmp_path): self.fails(command, tmp_path / "nowhere", "no folder")
 
     def test_empty_folder(self, command, tmp_path): self.fails(command, tmp_path, "save_pretrained")
 

@@ -65,7 +65,8 @@ def test_figure_has_both_panels_and_all_lines():
     assert panels(fig) == {"y": ["loss", "cross-entropy", "L_rep", "L_head", "CE on validation"],
                            "y2": ["validation", "majority", "untrained", "probe"]}
     assert not [t for t in fig.data if t.meta == "band"]
-    assert all(word in fig.layout.meta["description"] for word in ("nats", "0.7: probe", "validation accuracy from 0.5 to 0.8"))
+    told = fig.layout.meta["description"]
+    assert all(words in told for words in ("nats", "0.7: probe", "validation accuracy from 0.5 to 0.8"))
 
 
 def test_several_runs_have_bands_in_both_panels():
@@ -73,9 +74,9 @@ def test_several_runs_have_bands_in_both_panels():
     assert len(bands) == 2 and max(bands[1].y) <= 1
 
 
-@pytest.mark.parametrize("h, kind", [(history(epochs=1, per=4), None), (history(epochs=300), "log")], ids=["like terms", "unlike terms"])
-def test_axis_is_logarithmic_where_terms_differ(h, kind):
-    assert fig_convergence(h).layout.yaxis.type == kind
+def test_axis_is_logarithmic_where_terms_differ():
+    assert fig_convergence(history(epochs=1, per=4)).layout.yaxis.type is None
+    assert fig_convergence(history(epochs=300)).layout.yaxis.type == "log"
 
 
 @pytest.mark.parametrize("h", [history(validation=False), history().query("step == 0"), history(epochs=1, per=1)],
@@ -110,7 +111,7 @@ def test_page_is_whole_and_self_contained(tmp_path):
     write_html(fig_convergence(history(), .5, .5), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert '<html lang="en">' in text and "<title>Validation accuracy" in text and "<details>" in text
-    assert not re.findall(r'<(?:script|link|img)[^>]*(?:src|href)=', text[:text.index("<script>")] + text[text.rindex("</style>"):][:200])
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", text[:text.index("<script>")])
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
