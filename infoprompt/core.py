@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['RESERVED', 'InfoPromptModel', 'Prepared', 'Feed', 'accelerator_for', 'place_for', 'check_saved']
 
-# %% ../nbs/05_core.ipynb #16214a6f
+# %% ../nbs/05_core.ipynb #9acffb61
 import hashlib
+import inspect
 import json
 import math
 from dataclasses import asdict
@@ -334,12 +335,15 @@ def from_pretrained(
         raise InputError(f"cannot load a saved prompt from {str(folder)!r}: {str(e).splitlines()[0]}; give a folder that "
                          "save_pretrained wrote, or a hub id that can be reached") from e
 
-# %% ../nbs/05_core.ipynb #48b69192
+# %% ../nbs/05_core.ipynb #a2e94587
 @patch(cls_method=True)
 def _from_pretrained(cls:InfoPromptModel, *, model_id, revision=None, cache_dir=None, force_download=False,
                      local_files_only=False, token=None, **config):
     "Build the model from its config and fill in the saved tensors."
-    if "fingerprint" not in config: raise InputError(f"{model_id!r} holds no saved prompt (no config.json): give a folder that save_pretrained wrote")
+    wanted = {*inspect.signature(Objective.__init__).parameters, "fingerprint", "fitted", "scores"} - {"self"}
+    if missing := sorted(wanted - {*config}):
+        raise InputError(f"{str(model_id)!r} holds no saved prompt: its config.json lacks {', '.join(missing[:3])}; give a folder that "
+                         "save_pretrained wrote")
     kw = dict(revision=revision, cache_dir=cache_dir, force_download=force_download, local_files_only=local_files_only, token=token)
     file = Path(model_id)/"prompt.safetensors"
     tensors, _ = read_tensors(file if Path(model_id).is_dir() else hf_hub_download(model_id, "prompt.safetensors", **kw))

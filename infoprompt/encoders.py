@@ -177,7 +177,7 @@ class Encoder(nn.Module):
                              "choose a masked language model such as 'roberta-large'")
         self._setup(body, head, weight, bias)
 
-# %% ../nbs/reference/encoders.ipynb #3bfb4389
+# %% ../nbs/reference/encoders.ipynb #8d52d244
 @patch
 def _setup(self:Encoder, body, head, weight, bias):
     "Freeze the parts and note sizes, positions and fingerprint."
@@ -189,14 +189,16 @@ def _setup(self:Encoder, body, head, weight, bias):
     weights = {**body.state_dict(), **{f"head.{k}": x for k, x in (head.state_dict() if head else {}).items()}}
     weights |= {} if head is None else dict(decoder=weight, bias=bias)
     acts = [getattr(body.config, a) for a in ("hidden_act", "activation", "hidden_activation") if hasattr(body.config, a)]
-    self.fingerprint = dict(architecture=f"{type(body).__name__}, {body.config.num_attention_heads} heads, {', '.join(map(str, acts))}",
+    kind = f"{type(body).__name__}, {body.config.num_attention_heads} heads, {', '.join(map(str, acts))}"
+    self.fingerprint = dict(architecture=kind,
                             weights=sampled_hash(weights),
                             vocabulary=hashlib.sha256(str(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()[:16])
     self.has_head, self.accepts = head is not None, set(inspect.signature(body.forward).parameters)
     self.read = None
     if has_bert_layers(body): body.encoder.layer[-1] = self.read = ReadRows(body.encoder.layer[-1])
     self.body, self.head = body, head
-    if weight is None: weight = words.detach() if words.shape[1] == body.config.hidden_size else words.new_zeros(len(words), body.config.hidden_size)
+    wide = body.config.hidden_size
+    if weight is None: weight = words.detach() if words.shape[1] == wide else words.new_zeros(len(words), wide)
     self.register_buffer("decoder", weight)
     self.register_buffer("bias", words.new_zeros(len(words)).detach() if bias is None else bias)
     self.d_in, self.d_out, self.d_hidden = words.shape[1], self.decoder.shape[1], body.config.hidden_size

@@ -274,7 +274,7 @@ def draw(
     if released: out["latent"] = torch.randn(rows, size, generator=generator)
     return out
 
-# %% ../nbs/reference/objective.ipynb #4b00f419
+# %% ../nbs/reference/objective.ipynb #9c28c9d3
 @patch
 def forward(
     self:Objective,
@@ -293,6 +293,7 @@ def forward(
     need = self.needed(labels is not None)
     if need: batch |= self.unprompted_states(batch, need, self.references(len(mask_pos)) if "reference" in need else None)
     if labels is not None: batch |= {k: x.to(input_ids.device) for k, x in self.draw(batch).items()} | dict(labels=labels)
+    if not self.training: batch.pop("latent", None)
     params, batch = ({k: x[None] for k, x in d.items()} for d in (self.trained(), batch))
     out = self.answer(params, batch)
     terms = {} if labels is None else self.losses(params, batch, out)

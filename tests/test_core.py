@@ -333,8 +333,8 @@ def config_without(key):
     (cut_off, "cut off"), (pickled, "pickles are never read"), (only_a_pickle, "not there"),
     (other_shapes, r"prompt \(5, 32\) there, \(3, 32\) needed"), (one_less, "head None there"), (one_more, r"extra \(1,\) there, None"),
     (config_cut, "cannot load"), (config_of_something_else, "no saved prompt"), (lambda f: (f / "config.json").unlink(), "no saved prompt"),
-    (lambda f: (f / "prompt.safetensors").unlink(), "not there"), (config_without("task"), ""), (config_without("init"), ""),
-    (config_without("fitted"), "")])
+    (lambda f: (f / "prompt.safetensors").unlink(), "not there"), (config_without("task"), "give"), (config_without("init"), "give"),
+    (config_without("fitted"), "give")])
 def test_a_saved_prompt_that_cannot_be_read(harm, says, copy):
     harm(copy)
     with pytest.raises(InputError, match=says) as e:
