@@ -124,7 +124,8 @@ def write(path: Path, *lines: str) -> Path:
 
 def test_own_csv_becomes_a_task(tmp_path):
     path = write(tmp_path / "films.csv", "review,stars", *film_rows(60)[1:])
-    done = call("train", "--data", path, "--text", "review", "--label", "stars", *QUICK, "--out", tmp_path / "run", "--json")
+    names = "--text", "review", "--label", "stars"
+    done = call("train", "--data", path, *names, *QUICK, "--out", tmp_path / "run", "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["task"] == "films", done.output
     done = call("evaluate", tmp_path / "run", "--json")
     assert [row["rows"] for row in json.loads(done.stdout)] == [12, 12]  # the fifth that training never reads
