@@ -31,7 +31,8 @@ from accelerate import Accelerator
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
-from infoprompt.core import Feed, InfoPromptModel, Prepared
+from infoprompt.core import InfoPromptModel
+from infoprompt.feeds import Feed, Prepared
 from infoprompt.encoders import Encoder, resolve
 from infoprompt.tasks import SINGLE, Task
 from infoprompt.training import State, one_step

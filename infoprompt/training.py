@@ -93,11 +93,11 @@ class History:
         notes = [(r, s, s / steps_per_epoch, k, v) for k, pairs in self.rows.items() for s, x in pairs for r, v in enumerate(x.tolist())]
         return pd.DataFrame(notes, columns=["run", "step", "epoch", "quantity", "value"])
 
-# %% ../nbs/04_training.ipynb #744e452c
+# %% ../nbs/04_training.ipynb #15ee90f0
 def write_whole(
     files:dict,  # path -> bytes
 ):
-    "Write files so that on any failure the old ones survive; raises OSError that says so."
+    "Write files that appear whole or not at all, none before all are written; raises OSError that says so."
     temps = {Path(p).with_name(f".{Path(p).name}.{os.getpid()}.part"): (Path(p), data) for p, data in files.items()}
     try:
         for temp, (path, data) in temps.items():
@@ -227,14 +227,14 @@ def keep_state(state, checkpoint, settings, accelerator):
     try: save_state(state, checkpoint, settings or {})
     except OSError as e: raise Unsaved(e.strerror, state) from e
 
-# %% ../nbs/04_training.ipynb #85a1da63
+# %% ../nbs/04_training.ipynb #2c67d772
 def keep_best(
     state:State,  # changed in place
-    scores:dict,  # quantity -> (run,): "score" and "val_loss"
+    scores:dict,  # quantity -> (run,): "score" and "val_loss"; what is not a number beats none
 ):
     "Remember each run's parameters where its validation score is best; ties go to the lower loss."
-    key = torch.stack([scores["score"].cpu(), -scores["val_loss"].cpu()], 1)
-    first, second = (key - state.best_key).nan_to_num(math.inf).unbind(1)
+    key = torch.stack([scores["score"].cpu(), -scores["val_loss"].cpu()], 1).nan_to_num(nan=-math.inf)
+    first, second = (key - state.best_key).nan_to_num(nan=0.).unbind(1)
     better = (first > 0) | ((first == 0) & (second > 0))
     best = {k: torch.where(per_run(better.to(p.device), p), p, state.best[k]) for k, p in state.params.items()}
     vars(state).update(best=best, best_key=torch.where(better[:, None], key, state.best_key))

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, Trainer, TrainingArguments
 
 from infoprompt import core
-from infoprompt.core import Feed, InfoPromptModel, Prepared
+from infoprompt.core import InfoPromptModel
+from infoprompt.feeds import Feed, Prepared
 from infoprompt.encoders import Encoder, resolve
 from infoprompt.objective import FIELDS
 from infoprompt.prompts import frozen

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from infoprompt.core import Feed, InfoPromptModel, Prepared
+from infoprompt.core import InfoPromptModel
+from infoprompt.feeds import Feed, Prepared
 from infoprompt.encoders import Encoder
 from infoprompt.losses import bottleneck_params, head_loss, null_states, rep_loss, score, squeeze
 from infoprompt.mi import infonce, reading

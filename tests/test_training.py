@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import ROOT
 from infoprompt import training
-from infoprompt.core import Feed, InfoPromptModel, Prepared
+from infoprompt.core import InfoPromptModel
+from infoprompt.feeds import Feed, Prepared
 from infoprompt.encoders import Encoder
 from infoprompt.tasks import InputError, load_data
 from infoprompt.training import Diverged, History, Interrupted, State, adamw_step, clip, keep_best, load_state, save_state, schedule, train
