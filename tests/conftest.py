@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
-# Set before any library is imported, and inherited by the subprocesses that tests start.
-os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLELISM="false")
+# Set before any library is imported, and inherited by subprocesses. Threads that spin while they wait starve each other
+# on a busy machine: nano then trained a hundred times slower.
+os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_POLICY="passive")
 
 
 @pytest.fixture(scope="session")

@@ -14,30 +14,18 @@ from transformers import AutoModelForMaskedLM, Trainer, TrainingArguments
 
 from infoprompt import core
 from infoprompt.core import InfoPromptModel
-from infoprompt.feeds import Feed, Prepared
 from infoprompt.encoders import Encoder, resolve
+from infoprompt.feeds import Feed, Prepared
 from infoprompt.objective import FIELDS
 from infoprompt.prompts import frozen
 from infoprompt.tasks import InputError, Task, get_task, load_data
 from infoprompt.training import State, keep_best
+from small import NANO, bits, new, same
 
-NANO = Encoder("nano")
 DATA = load_data("nano/sentiment", shots=24, seed=0)
 QUICK = dict(epochs=2, batch_size=8, lr=.02, progress=False)
 TASK = Task("mood", verbalizer=dict(bad="bad", good="good"))
 KINDS = [dict(), dict(prompt="instance"), dict(rep_critic="released"), dict(head_critic="bilinear"), dict(beta=0, gamma=0)]
-
-
-def new(**kw):
-    return InfoPromptModel(NANO, "nano/sentiment", **kw)
-
-
-def bits(model):
-    return {k: p.detach().clone() for k, p in model.trained().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 @pytest.fixture

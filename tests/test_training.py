@@ -18,25 +18,12 @@ from conftest import ROOT
 from infoprompt import training
 from infoprompt.core import InfoPromptModel
 from infoprompt.feeds import Feed, Prepared
-from infoprompt.encoders import Encoder
 from infoprompt.tasks import InputError, load_data
 from infoprompt.training import Diverged, History, Interrupted, State, adamw_step, clip, keep_best, load_state, save_state, schedule, train
+from small import NANO, bits, new, same
 
-NANO = Encoder("nano")
 DATA = load_data("nano/sentiment", shots=20, seed=0)
 QUICK = dict(epochs=3, batch_size=6, lr=.01, progress=False)  # 4 steps an epoch, 12 in all
-
-
-def new(**kw):
-    return InfoPromptModel(NANO, "nano/sentiment", **kw)
-
-
-def bits(model):
-    return {k: p.detach().clone() for k, p in model.trained().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def close(one, other, atol):

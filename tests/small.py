@@ -1,0 +1,19 @@
+"Small models on nano, and the comparison of their weights bit by bit."
+import torch
+
+from infoprompt.core import InfoPromptModel
+from infoprompt.encoders import Encoder
+
+NANO = Encoder("nano")
+
+
+def new(**kw):
+    return InfoPromptModel(NANO, "nano/sentiment", **kw)
+
+
+def bits(model):
+    return {k: p.detach().clone() for k, p in model.trained().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
