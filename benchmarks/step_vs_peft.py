@@ -85,7 +85,7 @@ def peft_step(batch_size: int, length: int, n_prompt: int, training: bool):
 
 
 def measure(steps: dict, rounds: int, warm: int) -> pd.DataFrame:
-    "Milliseconds of each step in each round, by the wall's clock and of processor time; the order within a round changes from round to round."
+    "Milliseconds of each step in each round, by the wall's clock and of processor time; each round has its own order."
     notes, shuffle = [], random.Random(1)
     gc.collect(); gc.disable()
     for i in range(-warm, rounds):
@@ -103,8 +103,9 @@ def measure(steps: dict, rounds: int, warm: int) -> pd.DataFrame:
 def summary(times: pd.DataFrame, against: str) -> pd.DataFrame:
     "Medians, spread, and the median of the ratios within a round."
     ratio = times.div(times[against], axis=0)
-    return pd.DataFrame(dict(median_ms=times.median(), q25_ms=times.quantile(.25), q75_ms=times.quantile(.75), best_ms=times.min(),
-                             ratio=ratio.median(), ratio_q25=ratio.quantile(.25), ratio_q75=ratio.quantile(.75),
+    return pd.DataFrame(dict(median_ms=times.median(), q25_ms=times.quantile(.25), q75_ms=times.quantile(.75),
+                             best_ms=times.min(), ratio=ratio.median(),
+                             ratio_q25=ratio.quantile(.25), ratio_q75=ratio.quantile(.75),
                              ratio_of_medians=times.median() / times[against].median()))
 
 
@@ -119,7 +120,8 @@ def main():
     encoder, reference = Encoder("minilm"), "PEFT, eval()"
     shape = dict(batch_size=a.batch_size, length=a.length, n_prompt=a.n_prompt)
     made = {"ours, both losses": our_step(encoder, **shape, beta=.1, gamma=.05, k=a.k, layers="rows read"),
-            "ours, both losses, last layer in full": our_step(encoder, **shape, beta=.1, gamma=.05, k=a.k, layers="all rows"),
+            "ours, both losses, last layer in full": our_step(encoder, **shape, beta=.1, gamma=.05, k=a.k,
+                                                              layers="all rows"),
             "ours, plain prompt tuning": our_step(encoder, **shape, beta=0, gamma=0, k=a.k, layers="rows read"),
             reference: peft_step(**shape, training=False), "PEFT, dropout on": peft_step(**shape, training=True)}
     shapes = {name: tuple(s) for name, (_, s) in made.items()}
@@ -129,15 +131,18 @@ def main():
     for i in range(a.repeats):
         times = measure(steps, a.rounds, a.warm)
         parts.append(summary(times["wall"], reference).assign(ratio_cpu=summary(times["cpu"], reference)["ratio"]))
-        print(f"repetition {i + 1} of {a.repeats}: " + ", ".join(f"{n} {r:.3f}" for n, r in parts[-1]["ratio"].items()), flush=True)
+        print(f"repetition {i + 1} of {a.repeats}: " + ", ".join(f"{n} {r:.3f}" for n, r in parts[-1]["ratio"].items()),
+              flush=True)
     table = pd.concat(parts).groupby(level=0).median().loc[list(steps)]
     each = {n: [round(float(t.loc[n, "ratio"]), 3) for t in parts] for n in steps}
     table["ratio_min"], table["ratio_max"] = [min(each[n]) for n in steps], [max(each[n]) for n in steps]
-    print(f"\nMiniLM, CPU, {a.threads} threads, batch {a.batch_size} x {a.length} tokens, {a.n_prompt} of them prompt vectors, K = {a.k}; "
-          f"{a.repeats} repetitions of {a.rounds} rounds; ratios to {reference}, within a round;\nratio_cpu by processor time, which other jobs on the machine touch less")
+    print(f"\nMiniLM, CPU, {a.threads} threads, batch {a.batch_size} x {a.length} tokens, {a.n_prompt} of them prompt "
+          f"vectors, K = {a.k}; {a.repeats} repetitions of {a.rounds} rounds; ratios to {reference}, within a round;\n"
+          "ratio_cpu by processor time, which other jobs on the machine touch less")
     print(table[["median_ms", "q25_ms", "q75_ms", "ratio", "ratio_min", "ratio_max", "ratio_cpu"]].round(3).to_string())
-    note = dict(settings={k: v for k, v in vars(a).items() if k != "out"}, reference=reference, python=platform.python_version(),
-                cores=os.cpu_count(), versions={n: version(n) for n in ("torch", "transformers", "peft", "accelerate")},
+    note = dict(settings={k: v for k, v in vars(a).items() if k != "out"}, reference=reference,
+                python=platform.python_version(), cores=os.cpu_count(),
+                versions={n: version(n) for n in ("torch", "transformers", "peft", "accelerate")},
                 ratios_of_repetitions=each, table=json.loads(table.round(4).to_json(orient="index")))
     a.out.parent.mkdir(parents=True, exist_ok=True)
     a.out.write_text(json.dumps(note, indent=1) + "\n")

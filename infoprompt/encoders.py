@@ -177,7 +177,7 @@ class Encoder(nn.Module):
                              "choose a masked language model such as 'roberta-large'")
         self._setup(body, head, weight, bias)
 
-# %% ../nbs/reference/encoders.ipynb #8d52d244
+# %% ../nbs/reference/encoders.ipynb #7a2856f7
 @patch
 def _setup(self:Encoder, body, head, weight, bias):
     "Freeze the parts and note sizes, positions and fingerprint."
@@ -188,11 +188,11 @@ def _setup(self:Encoder, body, head, weight, bias):
     self.types = getattr(body.config, "type_vocab_size", 1) or 1
     weights = {**body.state_dict(), **{f"head.{k}": x for k, x in (head.state_dict() if head else {}).items()}}
     weights |= {} if head is None else dict(decoder=weight, bias=bias)
-    acts = [getattr(body.config, a) for a in ("hidden_act", "activation", "hidden_activation") if hasattr(body.config, a)]
-    kind = f"{type(body).__name__}, {body.config.num_attention_heads} heads, {', '.join(map(str, acts))}"
-    self.fingerprint = dict(architecture=kind,
-                            weights=sampled_hash(weights),
-                            vocabulary=hashlib.sha256(str(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()[:16])
+    names = [a for a in ("hidden_act", "activation", "hidden_activation") if hasattr(body.config, a)]
+    acts = ", ".join(str(getattr(body.config, a)) for a in names)
+    kind = f"{type(body).__name__}, {body.config.num_attention_heads} heads, {acts}"
+    vocabulary = hashlib.sha256(str(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
+    self.fingerprint = dict(architecture=kind, weights=sampled_hash(weights), vocabulary=vocabulary)
     self.has_head, self.accepts = head is not None, set(inspect.signature(body.forward).parameters)
     self.read = None
     if has_bert_layers(body): body.encoder.layer[-1] = self.read = ReadRows(body.encoder.layer[-1])

@@ -76,14 +76,15 @@ def ends(
 NAMES = dict(loss="loss", ce="cross-entropy", l_rep="L_rep", l_head="L_head", kl="KL",
              val_loss="CE on validation")
 
-# %% ../nbs/07_explore.ipynb #20318f17
+# %% ../nbs/07_explore.ipynb #e2bac54d
 def description(
     found:dict,  # what `curves` gives
     lines:dict,  # name -> score of the horizontal lines
 ) -> str:
     "The figure in words, for those who do not see it."
     shown = {q: c for q, c in found.items() if q in NAMES or q == score_name(found)}
-    name, epochs = lambda q: NAMES.get(q, q.replace("val_", "validation ")), max(c["epoch"].max() for c in found.values())
+    name = lambda q: NAMES.get(q, q.replace("val_", "validation "))
+    epochs = max(c["epoch"].max() for c in found.values())
     told = ["{} from {:.3g} to {:.3g}".format(name(q), *ends(c)) for q, c in shown.items()]
     return (f"Two panels over {epochs:.3g} epochs. Above, the terms of the loss in nats; "
             f"below, the validation score. First to last: {', '.join(told)}."

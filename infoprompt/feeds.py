@@ -13,7 +13,7 @@ import torch
 
 from .tasks import InputError, batches
 
-# %% ../nbs/reference/feeds.ipynb #7376b59e
+# %% ../nbs/reference/feeds.ipynb #a2f4d6e5
 class Prepared:
     "Rows of one data set with the states that a model needs of them."
     def __init__(
@@ -49,7 +49,8 @@ class Prepared:
         model,  # the `InfoPromptModel`
     ) -> dict:  # plain batch with cached states
         "Some rows as a batch."
-        return model.collate_fn([self.rows[i] for i in at]) | {k: x[torch.as_tensor(at)] for k, x in self.states.items()}
+        cached = {k: x[torch.as_tensor(at)] for k, x in self.states.items()}
+        return model.collate_fn([self.rows[i] for i in at]) | cached
 
 # %% ../nbs/reference/feeds.ipynb #dec07b0c
 class Feed:

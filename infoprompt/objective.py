@@ -36,20 +36,21 @@ class InfoPromptOutput(ModelOutput):
 CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), head_negatives=("context", "vocab"),
                rep_critic=("bilinear", "released"), rep_negatives=("null", "reference"))
 
-# %% ../nbs/reference/objective.ipynb #d1878310
+# %% ../nbs/reference/objective.ipynb #9d1ccfe9
 def check_settings(
     s:dict,  # settings of an `Objective`; raises InputError
 ):
     "Refuse settings that cannot work."
     for k in ("beta", "gamma"):
         if not (isinstance(s[k], (int, float)) and 0 <= s[k] < math.inf):
-            raise InputError(f"{k} is {s[k]}; it weighs a loss and must be a number from 0 on (0 switches the loss off)")
+            raise InputError(f"{k} is {s[k]}; it weighs a loss and must be a number from 0 on "
+                             "(0 switches the loss off)")
     if s["k"] < 1: raise InputError(f"k is {s['k']}; InfoNCE needs at least 1 negative (the published number is 32)")
     if s["n_prompt"] < 1: raise InputError(f"n_prompt is {s['n_prompt']}; a prompt needs at least 1 vector")
     for k, allowed in CHOICES.items():
         if s[k] not in allowed: raise InputError(f"{k} is {s[k]!r}; choose {' or '.join(map(repr, allowed))}")
 
-# %% ../nbs/reference/objective.ipynb #4c17521a
+# %% ../nbs/reference/objective.ipynb #75ba6434
 def label_rows(
     encoder,  # an `Encoder`
     task,  # a `Task`
@@ -57,11 +58,12 @@ def label_rows(
     "Output embeddings and biases of the label words, means over sub-tokens."
     ids = {name: encoder.word_ids(word) for name, word in task.verbalizer.items()}
     if empty := [task.verbalizer[n] for n, i in ids.items() if not i]:
-        raise InputError(f"the label word {empty[0]!r} has no token in the encoder {encoder.name!r}: choose another word")
+        raise InputError(f"the label word {empty[0]!r} has no token in the encoder {encoder.name!r}: "
+                         "choose another word")
     pick = lambda table: torch.stack([table[i].mean(0) for i in ids.values()]).detach().float().cpu().clone()
     return pick(encoder.decoder), pick(encoder.bias)
 
-# %% ../nbs/reference/objective.ipynb #e78125e8
+# %% ../nbs/reference/objective.ipynb #fc010902
 class Objective(nn.Module):
     "A soft prompt, a head and critics on a frozen encoder: CE + β·L_rep + γ·L_head (Wu et al. 2023)."
     def __init__(
@@ -81,8 +83,9 @@ class Objective(nn.Module):
         seed:int=0,  # seed of the start
     ):
         super().__init__()
-        self.settings = dict(n_prompt=n_prompt, beta=beta, gamma=gamma, k=k, init=init, prompt=prompt, head_critic=head_critic,
-                             head_negatives=head_negatives, rep_critic=rep_critic, rep_negatives=rep_negatives, seed=seed)
+        self.settings = dict(n_prompt=n_prompt, beta=beta, gamma=gamma, k=k, init=init, prompt=prompt,
+                             head_critic=head_critic, head_negatives=head_negatives,
+                             rep_critic=rep_critic, rep_negatives=rep_negatives, seed=seed)
         check_settings(self.settings)
         self.task = get_task(task)
         object.__setattr__(self, "encoder", encoder if isinstance(encoder, Encoder) else Encoder(encoder))
@@ -95,7 +98,7 @@ def _apply(self:Objective, fn, recurse=True):
     self.encoder._apply(fn)
     return nn.Module._apply(self, fn, recurse)
 
-# %% ../nbs/reference/objective.ipynb #71213731
+# %% ../nbs/reference/objective.ipynb #ead80665
 @patch
 def _start(self:Objective):
     "Make the starting parameters."
@@ -103,12 +106,13 @@ def _start(self:Objective):
     generator = torch.Generator().manual_seed(s["seed"])
     bilinear = lambda: torch.randn(e.d_in, e.d_out, generator=generator) / e.d_in**.5
     if s["gamma"] and s["head_critic"] == "dot" and e.d_in != e.d_out:
-        raise InputError(f"head_critic='dot' needs prompt and head of one width, here {e.d_in} and {e.d_out}: use 'bilinear'")
+        raise InputError(f"head_critic='dot' needs prompt and head of one width, here {e.d_in} and {e.d_out}: "
+                         "use 'bilinear'")
     prompt = start_prompt(s["init"], s["n_prompt"], e, tuple(self.task.verbalizer.values()), s["seed"])
     head, bias = label_rows(e, self.task)
     encode([dict(text="", pair="")], self.task.template, e, s["n_prompt"])
-    free = s["prompt"] == "free"
-    params = dict(prompt=prompt) if free else {f"instance_{k}": p for k, p in instance_params(prompt, e.d_hidden, s["seed"]).items()}
+    params = (dict(prompt=prompt) if s["prompt"] == "free" else
+              {f"instance_{k}": p for k, p in instance_params(prompt, e.d_hidden, s["seed"]).items()})
     params["head"] = head
     if s["gamma"] and s["head_critic"] == "bilinear": params["head_critic"] = bilinear()
     if s["beta"] and s["rep_critic"] == "bilinear": params["rep_critic"] = bilinear()
@@ -137,7 +141,7 @@ def group(
     "The parameters of one part."
     return {k.removeprefix(prefix): p for k, p in params.items() if k.startswith(prefix)}
 
-# %% ../nbs/reference/objective.ipynb #46757907
+# %% ../nbs/reference/objective.ipynb #d2ca20dd
 @patch
 def answer(
     self:Objective,
@@ -153,7 +157,8 @@ def answer(
     z = e.states(read(e, flat, prompt.flatten(0, 1)))[:, 0].float().unflatten(0, (runs, rows))
     kl, tube = None, group(params, "bottleneck_")
     if tube: z, kl = squeeze(tube, z, batch.get("latent", 0))
-    return dict(logits=torch.einsum("rbd,rcd->rbc", z, params["head"].float()) + self.label_bias, prompt=prompt, z=z, kl=kl)
+    logits = torch.einsum("rbd,rcd->rbc", z, params["head"].float()) + self.label_bias
+    return dict(logits=logits, prompt=prompt, z=z, kl=kl)
 
 # %% ../nbs/reference/objective.ipynb #ab5555ae
 KL_WEIGHT = .1
@@ -168,7 +173,7 @@ def terms(
     "CE + β·L_rep + γ·L_head, and 0.1·KL where the bottleneck is on (paper; KL: released code)."
     return self.losses(params, batch, self.answer(params, batch))
 
-# %% ../nbs/reference/objective.ipynb #7734ae9d
+# %% ../nbs/reference/objective.ipynb #92c59a37
 @patch
 def losses(
     self:Objective,
@@ -181,8 +186,9 @@ def losses(
     parts = dict(ce=nn.functional.cross_entropy(out["logits"].transpose(1, 2), batch["labels"], reduction="none"))
     if s["beta"]: parts["l_rep"] = self._rep_term(params, batch, out)
     if s["gamma"]:
-        ids = batch["negative_ids"]
-        parts["l_head"] = head_loss(out["prompt"], params["head"], self.encoder.words[ids.clamp(min=0)], ids >= 0, params.get("head_critic"))
+        ids, words = batch["negative_ids"], self.encoder.words
+        parts["l_head"] = head_loss(out["prompt"], params["head"], words[ids.clamp(min=0)], ids >= 0,
+                                    params.get("head_critic"))
     if out["kl"] is not None: parts["kl"] = out["kl"]
     weights = dict(ce=1, l_rep=s["beta"], l_head=s["gamma"], kl=KL_WEIGHT)
     return dict(loss=sum(weights[k] * v for k, v in parts.items())) | parts
@@ -214,7 +220,7 @@ def needed(
 # %% ../nbs/reference/objective.ipynb #956a8c01
 REFERENCE_ROWS = 16384
 
-# %% ../nbs/reference/objective.ipynb #8b94bdff
+# %% ../nbs/reference/objective.ipynb #28dfceb8
 @patch
 def references(
     self:Objective,
@@ -223,8 +229,8 @@ def references(
     "The fixed other prompts whose states serve as `reference` negatives: words of the vocabulary (ours)."
     k = self.settings["k"]
     m = max(1, min(k, REFERENCE_ROWS // n))
-    if m < k: warnings.warn(f"reference negatives: {n} rows times k={k} prompts exceed {REFERENCE_ROWS} encoder rows, so {m} of the {k} "
-                            "prompts are used", stacklevel=2)
+    if m < k: warnings.warn(f"reference negatives: {n} rows times k={k} prompts exceed {REFERENCE_ROWS} encoder rows, "
+                            f"so {m} of the {k} prompts are used", stacklevel=2)
     starts = [start_prompt("vocab", self.settings["n_prompt"], self.encoder, seed=1_000_000 + i) for i in range(m)]
     return torch.stack(starts).to(self.label_bias.device)
 
@@ -250,7 +256,7 @@ def unprompted_states(
         out["reference"] = torch.stack(each, 1)
     return out
 
-# %% ../nbs/reference/objective.ipynb #2ca14a63
+# %% ../nbs/reference/objective.ipynb #260d9f4a
 @patch
 def draw(
     self:Objective,
@@ -258,23 +264,25 @@ def draw(
     generator=None,  # a torch.Generator, or None for PyTorch's own
 ) -> dict:  # negative_ids (row, k) with -1 where there are fewer, noise (row, k, size), latent (row, size)
     "Draw a step's negatives and noise; padding does not change what is drawn."
-    s, e, (rows, length) = self.settings, self.encoder, batch["input_ids"].shape
+    s, e, ids = self.settings, self.encoder, batch["input_ids"]
+    rows, length = ids.shape
     released, out = bool(s["beta"]) and s["rep_critic"] == "released", {}
     if s["gamma"] and s["head_negatives"] == "context":
         u = torch.rand(rows, e.max_length, generator=generator)[:, :length]
-        special = torch.isin(batch["input_ids"], torch.tensor(e.tokenizer.all_special_ids, device=batch["input_ids"].device))
+        special = torch.isin(ids, torch.tensor(e.tokenizer.all_special_ids, device=ids.device))
         usable = (~special & (batch["slot"] < 0)).cpu()
         top = u.masked_fill(~usable, -1).topk(min(s["k"], length))
-        out["negative_ids"] = batch["input_ids"].cpu().gather(1, top.indices).masked_fill(top.values < 0, -1)
+        out["negative_ids"] = ids.cpu().gather(1, top.indices).masked_fill(top.values < 0, -1)
     if s["gamma"] and s["head_negatives"] == "vocab":
         out["negative_ids"] = torch.randint(len(e.tokenizer), (rows, s["k"]), generator=generator)
     size = self.bottleneck_mu.shape[0] if released else e.d_out
     m = s["k"] if s["rep_negatives"] == "null" else batch.get("reference", torch.empty(0, s["k"])).shape[1]
-    if s["beta"] and (released or s["rep_negatives"] == "null"): out["noise"] = torch.randn(rows, m, size, generator=generator)
+    if s["beta"] and (released or s["rep_negatives"] == "null"):
+        out["noise"] = torch.randn(rows, m, size, generator=generator)
     if released: out["latent"] = torch.randn(rows, size, generator=generator)
     return out
 
-# %% ../nbs/reference/objective.ipynb #9c28c9d3
+# %% ../nbs/reference/objective.ipynb #947c4dbc
 @patch
 def forward(
     self:Objective,
@@ -291,8 +299,10 @@ def forward(
     types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
     batch = dict(zip(FIELDS, (input_ids, attention_mask, position_ids, types, slot, mask_pos)))
     need = self.needed(labels is not None)
-    if need: batch |= self.unprompted_states(batch, need, self.references(len(mask_pos)) if "reference" in need else None)
-    if labels is not None: batch |= {k: x.to(input_ids.device) for k, x in self.draw(batch).items()} | dict(labels=labels)
+    references = self.references(len(mask_pos)) if "reference" in need else None
+    if need: batch |= self.unprompted_states(batch, need, references)
+    if labels is not None:
+        batch |= {k: x.to(input_ids.device) for k, x in self.draw(batch).items()} | dict(labels=labels)
     if not self.training: batch.pop("latent", None)
     params, batch = ({k: x[None] for k, x in d.items()} for d in (self.trained(), batch))
     out = self.answer(params, batch)

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 
 from .tasks import PAIR, PREFIX, SINGLE, InputError
 
-# %% ../nbs/01_soft_prompts.ipynb #09e8b649
-TOKEN = re.compile(r"\[(CLS|SEP|PAIR|MASK)\]|(\[P(?::\w+)?\])|\{(\w*)\}|((?:(?!\[(?:CLS|SEP|PAIR|MASK|P)(?::\w+)?\]|\{\w*\})\S)+)")
+# %% ../nbs/01_soft_prompts.ipynb #7b62c270
+TOKEN = re.compile(r"\[(CLS|SEP|PAIR|MASK)\]|(\[P(?::\w+)?\])|\{(\w*)\}|"
+                   r"((?:(?!\[(?:CLS|SEP|PAIR|MASK|P)(?::\w+)?\]|\{\w*\})\S)+)")
 
 # %% ../nbs/01_soft_prompts.ipynb #83c27cb9
 def parse(
@@ -91,7 +92,7 @@ def layout(
         if (part, value) == ("special", "PAIR"): second = min(1, types - 1)
     return dict(input_ids=out, slot=slot, token_type_ids=kind, mask_pos=mask_pos)
 
-# %% ../nbs/01_soft_prompts.ipynb #b19e2ae0
+# %% ../nbs/01_soft_prompts.ipynb #9d13abc0
 def encode(
     rows,  # dicts with text (and pair), and label and idx where known
     template:str,  # a template, see `parse`
@@ -105,8 +106,8 @@ def encode(
     ids |= {v: tok(" " + v, add_special_tokens=False)["input_ids"] for k, v in parts if k == "word"}
     room = encoder.max_length - n_prompt - sum(len(ids[v]) for k, v in parts if k in ("special", "word"))
     if room < len(names):
-        raise InputError(f"the encoder reads {encoder.max_length} tokens and the template with n_prompt={n_prompt} leaves "
-                         f"{max(room, 0)} for the text: lower n_prompt or shorten the template")
+        raise InputError(f"the encoder reads {encoder.max_length} tokens and the template with n_prompt={n_prompt} "
+                         f"leaves {max(room, 0)} for the text: lower n_prompt or shorten the template")
     if missing := next((n for n in names for r in rows if n not in r), None):
         raise InputError(f"the template names {{{missing}}}, but a row has no such text: give pairs as tuples")
     tokens = {n: tok([r[n] for r in rows], add_special_tokens=False, verbose=False)["input_ids"] for n in names}
@@ -122,11 +123,11 @@ def positions(
     "Number the tokens that may be seen."
     return (attention_mask.cumsum(-1) - 1).clamp(min=0) * attention_mask + offset
 
-# %% ../nbs/01_soft_prompts.ipynb #9596b867
+# %% ../nbs/01_soft_prompts.ipynb #311e90d0
 def collate(
     encoded,  # rows from `encode`
     encoder,  # an `Encoder`
-) -> dict:  # the batch of this project: input_ids, attention_mask, position_ids, token_type_ids, slot, mask_pos (, labels, idx)
+) -> dict:  # input_ids, attention_mask, position_ids, token_type_ids, slot, mask_pos (, labels, idx)
     "Pad rows on the right and number their positions."
     longest = max(len(r["input_ids"]) for r in encoded)
     pads = dict(input_ids=encoder.tokenizer.pad_token_id, slot=-1, token_type_ids=0)
@@ -192,13 +193,15 @@ def text_start(n, encoder, text):
     if not ids: raise InputError(f"the start text {text!r} has no token that the encoder knows: use other words")
     return encoder.words[torch.tensor(list(islice(cycle(ids), n)))]
 
-# %% ../nbs/01_soft_prompts.ipynb #d4b6ca55
+# %% ../nbs/01_soft_prompts.ipynb #d2dbcdf2
 def saved_start(n, encoder, folder):
     "The prompt of a saved model."
     file = Path(folder)/"prompt.safetensors"
-    if not file.is_file(): raise InputError(f"no saved prompt in {str(folder)!r}: give a folder that save_pretrained wrote")
+    if not file.is_file():
+        raise InputError(f"no saved prompt in {str(folder)!r}: give a folder that save_pretrained wrote")
     try: prompt = load_file(file).get("prompt")
-    except SafetensorError as e: raise InputError(f"{str(file)!r} is cut off or no safetensors file (pickles are never read): {e}") from e
+    except SafetensorError as e:
+        raise InputError(f"{str(file)!r} is cut off or no safetensors file (pickles are never read): {e}") from e
     if prompt is None or tuple(prompt.shape) != (n, encoder.d_in):
         raise InputError(f"the prompt saved in {str(folder)!r} has shape {tuple(getattr(prompt, 'shape', ()))}, "
                          f"here ({n}, {encoder.d_in}) is needed: choose the n_prompt and encoder it was trained with")

@@ -57,7 +57,7 @@ def folder_of(
     name = options["task"] or (Path(options["data"]).stem if options["data"] else "nano/sentiment")
     return Path("infoprompt-runs")/(re.sub(r"[^\w.-]+", "-", name).strip(".-") or "data")
 
-# %% ../nbs/reference/runs.ipynb #b1591d6d
+# %% ../nbs/reference/runs.ipynb #4cd74c23
 def settle(
     folder:Path,  # of the run
     options:dict,  # of `train`
@@ -72,8 +72,8 @@ def settle(
         raise InputError(f"{str(folder)!r} holds {what}: {fix} another --out")
     saved = read_run(folder) if there else {}
     differ = [f"--{k.replace('_', '-')} is {saved[k]} there" for k in given if k in saved and saved[k] != options[k]]
-    if differ: raise InputError(f"{str(folder)!r} holds a run with other settings ({'; '.join(differ)}): leave them out, "
-                                "or choose another --out")
+    if differ: raise InputError(f"{str(folder)!r} holds a run with other settings ({'; '.join(differ)}): "
+                                "leave them out, or choose another --out")
     return options | saved
 
 # %% ../nbs/reference/runs.ipynb #1644afb5

@@ -25,7 +25,8 @@ from small import NANO, bits, new, same
 DATA = load_data("nano/sentiment", shots=24, seed=0)
 QUICK = dict(epochs=2, batch_size=8, lr=.02, progress=False)
 TASK = Task("mood", verbalizer=dict(bad="bad", good="good"))
-KINDS = [dict(), dict(prompt="instance"), dict(rep_critic="released"), dict(head_critic="bilinear"), dict(beta=0, gamma=0)]
+KINDS = [dict(), dict(prompt="instance"), dict(rep_critic="released"), dict(head_critic="bilinear"),
+         dict(beta=0, gamma=0)]
 
 
 @pytest.fixture
@@ -61,7 +62,8 @@ def test_fit_learns_what_it_is_shown():
 def everything(encoder):
     "All weights of an encoder, bit by bit."
     tensors = encoder.state_dict()
-    return hashlib.sha256(b"".join(k.encode() + t.contiguous().numpy().tobytes() for k, t in sorted(tensors.items()))).hexdigest()
+    parts = (k.encode() + t.contiguous().numpy().tobytes() for k, t in sorted(tensors.items()))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @pytest.mark.parametrize("kw", KINDS + [dict(rep_negatives="reference", k=3)], ids=str)
@@ -127,7 +129,7 @@ def test_without_validation_the_last_epoch_stays():
     model.fit(DATA["train"], **QUICK)
     judged = new()
     history = judged.fit(DATA["train"], DATA["validation"], **QUICK)
-    notes = history.query("quantity == 'val_accuracy'")["value"].tolist()[1:], history.query("quantity == 'val_loss'")["value"].tolist()[1:]
+    notes = [history.query("quantity == @name")["value"].tolist()[1:] for name in ("val_accuracy", "val_loss")]
     last_is_best = max(zip(notes[0], [-x for x in notes[1]])) == (notes[0][-1], -notes[1][-1])
     assert same(bits(model), bits(judged)) == last_is_best
 
@@ -171,7 +173,8 @@ def test_the_head_starts_as_the_language_models_own_answer():
     batch = model.collate_fn(model.rows(texts))
     mlm = AutoModelForMaskedLM.from_pretrained(resolve("nano")).eval()
     with torch.no_grad():
-        logits = mlm(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # a [MASK] stands in each slot
+        # a [MASK] stands in each slot
+        logits = mlm(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     words = [NANO.word_ids(w) for w in model.task.verbalizer.values()]
     assert all(len(w) == 1 for w in words)
     theirs = logits[torch.arange(5), batch["mask_pos"]][:, [w[0] for w in words]]
@@ -191,7 +194,8 @@ def test_forward_gives_the_terms_of_the_loss(kw):
     batch = model.collate_fn(model.rows(DATA["train"].select(range(6))))
     out = model(**batch)
     parts = dict(ce=1, l_rep=model.settings["beta"], l_head=model.settings["gamma"], kl=.1)
-    assert out.loss.item() == pytest.approx(sum(w * out[k].item() for k, w in parts.items() if out.get(k) is not None), rel=1e-5)
+    total = sum(w * out[k].item() for k, w in parts.items() if out.get(k) is not None)
+    assert out.loss.item() == pytest.approx(total, rel=1e-5)
     assert (out.l_rep is None) == (not model.settings["beta"]) and (out.l_head is None) == (not model.settings["gamma"])
     assert out.logits.shape == (6, 2) and model(**{k: batch[k] for k in FIELDS}).loss is None
     out.loss.backward()
@@ -211,9 +215,10 @@ def test_runs_with_their_own_order_fit_into_one_batch():
 
 def test_entropy_of_the_start_is_not_the_process(monkeypatch):
     torch.manual_seed(0)
-    one = new(init="random", prompt="instance", rep_critic="released", head_critic="bilinear", seed=4)
+    kw = dict(init="random", prompt="instance", rep_critic="released", head_critic="bilinear", seed=4)
+    one = new(**kw)
     torch.manual_seed(1)
-    assert same(bits(one), bits(new(init="random", prompt="instance", rep_critic="released", head_critic="bilinear", seed=4)))
+    assert same(bits(one), bits(new(**kw)))
 
 
 # --- save and load
@@ -250,7 +255,8 @@ def test_the_same_encoder_from_another_place(saved, tmp_path):
 
 
 @pytest.mark.parametrize("change, says", [
-    (dict(num_attention_heads=2), "architecture .*4 heads.* there, .*2 heads"), (dict(words=[*tiny.WORDS[1:], "a"]), "vocabulary"),
+    (dict(num_attention_heads=2), "architecture .*4 heads.* there, .*2 heads"),
+    (dict(words=[*tiny.WORDS[1:], "a"]), "vocabulary"),
     (dict(num_hidden_layers=1), "weights")])
 def test_another_encoder_is_refused(change, says, saved, tmp_path):
     other = tiny.save(tmp_path / "other", **change)
@@ -320,9 +326,12 @@ def config_without(key):
 
 @pytest.mark.parametrize("harm, says", [
     (cut_off, "cut off"), (pickled, "pickles are never read"), (only_a_pickle, "not there"),
-    (other_shapes, r"prompt \(5, 32\) there, \(3, 32\) needed"), (one_less, "head None there"), (one_more, r"extra \(1,\) there, None"),
-    (config_cut, "cannot load"), (config_of_something_else, "no saved prompt"), (lambda f: (f / "config.json").unlink(), "no saved prompt"),
-    (lambda f: (f / "prompt.safetensors").unlink(), "not there"), (config_without("task"), "give"), (config_without("init"), "give"),
+    (other_shapes, r"prompt \(5, 32\) there, \(3, 32\) needed"), (one_less, "head None there"),
+    (one_more, r"extra \(1,\) there, None"),
+    (config_cut, "cannot load"), (config_of_something_else, "no saved prompt"),
+    (lambda f: (f / "config.json").unlink(), "no saved prompt"),
+    (lambda f: (f / "prompt.safetensors").unlink(), "not there"), (config_without("task"), "give"),
+    (config_without("init"), "give"),
     (config_without("fitted"), "give")])
 def test_a_saved_prompt_that_cannot_be_read(harm, says, copy):
     harm(copy)
@@ -398,20 +407,21 @@ def test_pull_takes_them_from_the_hub(saved, monkeypatch):
 # --- transformers' Trainer
 
 def arguments(path, **kw):
-    return TrainingArguments(str(path), num_train_epochs=6, per_device_train_batch_size=8, learning_rate=.02, report_to=[],
-                             save_strategy="epoch", eval_strategy="epoch", logging_steps=1, disable_tqdm=True, use_cpu=True,
-                             remove_unused_columns=True, save_total_limit=2, **kw)
+    return TrainingArguments(str(path), num_train_epochs=6, per_device_train_batch_size=8, learning_rate=.02,
+                             report_to=[], save_strategy="epoch", eval_strategy="epoch", logging_steps=1,
+                             disable_tqdm=True, use_cpu=True, remove_unused_columns=True, save_total_limit=2, **kw)
 
 
 @pytest.mark.parametrize("kw", [dict(), dict(prompt="instance", rep_critic="released")], ids=str)
 def test_trainer_trains_saves_and_evaluates(kw, tmp_path):
     model = new(**kw)
     start = bits(model)
-    rows = [Dataset.from_list([r | dict(note="a column of no use") for r in model.rows(DATA[s])]) for s in ("train", "validation")]
+    rows = [Dataset.from_list([r | dict(note="a column of no use") for r in model.rows(DATA[s])])
+            for s in ("train", "validation")]
     accuracy = lambda p: dict(accuracy=float(((p.predictions[0] if isinstance(p.predictions, tuple) else p.predictions)
                                               .argmax(-1) == p.label_ids).mean()))
-    trainer = Trainer(model, arguments(tmp_path), train_dataset=rows[0], eval_dataset=rows[1], data_collator=model.collate_fn,
-                      compute_metrics=accuracy)
+    trainer = Trainer(model, arguments(tmp_path), train_dataset=rows[0], eval_dataset=rows[1],
+                      data_collator=model.collate_fn, compute_metrics=accuracy)
     done = trainer.train()
     losses = [h["loss"] for h in trainer.state.log_history if "loss" in h]
     assert kw or np.mean(losses[-3:]) < np.mean(losses[:3])
@@ -443,9 +453,11 @@ def test_trainer_resumes_its_own_checkpoint(tmp_path):
 
 BAD_SETTINGS = [
     (dict(task="no-such-task"), "unknown task"), (dict(encoder="/no/such/folder"), "cannot load the encoder"),
-    (dict(n_prompt=0), "n_prompt is 0"), (dict(n_prompt=-3), "n_prompt is -3"), (dict(n_prompt=10**4), "lower n_prompt"),
+    (dict(n_prompt=0), "n_prompt is 0"), (dict(n_prompt=-3), "n_prompt is -3"),
+    (dict(n_prompt=10**4), "lower n_prompt"),
     (dict(beta=-.1), "beta is -0.1"), (dict(gamma=-1), "gamma is -1"), (dict(beta=float("nan")), "beta is nan"),
-    (dict(gamma=float("nan")), "gamma is nan"), (dict(beta=float("inf")), "beta is inf"), (dict(beta="much"), "beta is much"),
+    (dict(gamma=float("nan")), "gamma is nan"), (dict(beta=float("inf")), "beta is inf"),
+    (dict(beta="much"), "beta is much"),
     (dict(k=0), "k is 0"), (dict(init="nought"), "unknown start"), (dict(prompt="deep"), "'free' or 'instance'"),
     (dict(head_critic="dots"), "'dot' or 'bilinear'"), (dict(rep_negatives="population"), "'null' or 'reference'"),
     (dict(task=replace(TASK, template="[CLS] [P] {text} [SEP]")), "0 \\[MASK\\]"),
@@ -468,7 +480,8 @@ def test_a_head_of_another_width_needs_a_matrix(tmp_path):
     with pytest.raises(InputError, match="use 'bilinear'"):
         InfoPromptModel(encoder, TASK)
     model = InfoPromptModel(encoder, TASK, head_critic="bilinear", prompt="instance", n_prompt=2, k=3)
-    history = model.fit([dict(text="good film", label="good"), dict(text="bad plot", label="bad")], epochs=2, progress=False)
+    history = model.fit([dict(text="good film", label="good"), dict(text="bad plot", label="bad")], epochs=2,
+                        progress=False)
     assert history["value"].notna().all() and len(model.predict(["good"])) == 1
 
 
@@ -509,19 +522,22 @@ def test_nothing_is_written_without_a_checkpoint(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("template", ["[CLS] [P] {text} [P] [MASK] [P] [P] [SEP]", "[P:a] [CLS] {text} it was [MASK] . [P:b] [SEP]"])
+@pytest.mark.parametrize("template", ["[CLS] [P] {text} [P] [MASK] [P] [P] [SEP]",
+                                      "[P:a] [CLS] {text} it was [MASK] . [P:b] [SEP]"])
 def test_long_texts_keep_their_mask(template):
     model = InfoPromptModel(NANO, replace(get_task("nano/sentiment"), template=template))
     long = " ".join(["the film was good"] * 200)
     row, = model.rows([long])
-    assert len(row["input_ids"]) == NANO.max_length and row["input_ids"][row["mask_pos"]] == NANO.tokenizer.mask_token_id
-    np.testing.assert_allclose(model.predict_proba([long, "good"]).to_numpy()[0], model.predict_proba([long]).to_numpy()[0], atol=1e-5)
+    assert len(row["input_ids"]) == NANO.max_length
+    assert row["input_ids"][row["mask_pos"]] == NANO.tokenizer.mask_token_id
+    np.testing.assert_allclose(model.predict_proba([long, "good"]).to_numpy()[0],
+                               model.predict_proba([long]).to_numpy()[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "mpnet", "modernbert", "deberta-v2", "distilbert"])
 def test_other_encoders_train(kind, tmp_path):
     model = InfoPromptModel(tiny.save(tmp_path, kind), TASK, k=3)
-    history = model.fit([dict(text="the film was very good", label="good"), dict(text="so dull", label="bad")], epochs=8, lr=.02,
-                        progress=False)
+    history = model.fit([dict(text="the film was very good", label="good"), dict(text="so dull", label="bad")],
+                        epochs=8, lr=.02, progress=False)
     ce = history.query("quantity == 'ce'")["value"]
     assert ce.iloc[-1] < ce.iloc[0] and frozen(model.encoder)

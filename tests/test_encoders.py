@@ -129,7 +129,8 @@ def nudge(name, at):
 # 512 of the words' 1,408 numbers are read one by one; number 1 is not among them.
 @pytest.mark.parametrize("change", [nudge("bert.embeddings.word_embeddings.weight", 1),
                                     nudge("bert.encoder.layer.1.output.dense.weight", 1003),
-                                    nudge("cls.predictions.transform.dense.weight", 5), nudge("cls.predictions.bias", 3)])
+                                    nudge("cls.predictions.transform.dense.weight", 5),
+                                    nudge("cls.predictions.bias", 3)])
 def test_fingerprint_tells_one_changed_number(change, tmp_path):
     source = tiny.save(tmp_path / "whole")
     (tmp_path / "other").mkdir()

@@ -51,7 +51,8 @@ def test_infonce_is_never_negative_and_the_reading_never_above_its_ceiling(table
 @given(NUMBERS, NUMBERS)
 def test_with_one_negative_infonce_is_the_logistic_loss(p, n):
     got = infonce(torch.tensor(p, dtype=torch.float64), torch.tensor([n], dtype=torch.float64))
-    torch.testing.assert_close(got, torch.nn.functional.softplus(torch.tensor(n - p, dtype=torch.float64), threshold=100))
+    gap = torch.tensor(n - p, dtype=torch.float64)
+    torch.testing.assert_close(got, torch.nn.functional.softplus(gap, threshold=100))
 
 
 @given(TABLES, NUMBERS, st.randoms(use_true_random=False))
@@ -61,7 +62,8 @@ def test_only_differences_count_and_order_does_not(table, shift, random):
     torch.testing.assert_close(infonce(pos + shift, neg[:, order] + shift), infonce(pos, neg), atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("pos, neg, loss", [(1e30, -1e30, 0), (-1e30, 1e30, 2e30), (3e38, 3e38, math.log(2)), (1e4, 0, 0), (0, 1e4, 1e4)])
+@pytest.mark.parametrize("pos, neg, loss",
+                         [(1e30, -1e30, 0), (-1e30, 1e30, 2e30), (3e38, 3e38, math.log(2)), (1e4, 0, 0), (0, 1e4, 1e4)])
 def test_huge_scores_stay_right(pos, neg, loss):
     pos, neg = torch.tensor(float(pos), requires_grad=True), torch.tensor([float(neg)])
     got = infonce(pos, neg)
@@ -104,8 +106,9 @@ def parts():
 
 def dot(a, b, weight=None) -> float:
     "The score of two vectors, number by number."
-    a = a.tolist() if weight is None else [math.fsum(x * w for x, w in zip(a.tolist(), column)) for column in weight.T.tolist()]
-    return math.fsum(x * y for x, y in zip(a, b.tolist())) / math.sqrt(len(b))
+    inner = lambda x, y: math.fsum(p * q for p, q in zip(x, y))
+    a = a.tolist() if weight is None else [inner(a.tolist(), column) for column in weight.T.tolist()]
+    return inner(a, b.tolist()) / math.sqrt(len(b))
 
 
 @pytest.mark.parametrize("bilinear", [False, True])
@@ -142,7 +145,8 @@ def test_null_states_spread_with_their_own_state():
     z0 = torch.stack([torch.randn(64), 5 + 3 * torch.randn(64)])[None]
     drawn = null_states(z0, torch.randn(1, 2, 4000, 64), .5)
     torch.testing.assert_close(drawn.mean(2), z0, atol=.2, rtol=0)
-    torch.testing.assert_close(drawn.std((2, 3), unbiased=False) ** 2 - z0.var(-1, unbiased=False), .25 * z0.var(-1), rtol=.05, atol=0)
+    torch.testing.assert_close(drawn.std((2, 3), unbiased=False) ** 2 - z0.var(-1, unbiased=False), .25 * z0.var(-1),
+                               rtol=.05, atol=0)
 
 
 def test_bottleneck_is_a_loop():
@@ -154,7 +158,8 @@ def test_bottleneck_is_a_loop():
     for r, b, k in np.ndindex(2, 2, 5):
         mu = p["mu"][r] @ z[r, b, k]
         log_sigma = (p["sigma"][r] @ z[r, b, k]).clamp(-2, 10)
-        torch.testing.assert_close(out[r, b, k], p["out"][r] @ (mu + log_sigma.exp() * noise[r, b, k]), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(out[r, b, k], p["out"][r] @ (mu + log_sigma.exp() * noise[r, b, k]),
+                                   rtol=1e-4, atol=1e-4)
         normal = torch.distributions.Normal(mu, log_sigma.exp())
         expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).sum()
         torch.testing.assert_close(kl[r, b], kl[r, b])
@@ -208,9 +213,10 @@ def slow(model, batch):
     return {k: [r[k] for r in rows] for k in rows[0]}
 
 
-SETTINGS = [dict(), dict(beta=0), dict(gamma=0), dict(beta=0, gamma=0), dict(head_negatives="vocab"), dict(head_critic="bilinear"),
-            dict(rep_negatives="reference", k=5), dict(rep_critic="released"),
-            dict(rep_critic="released", rep_negatives="reference", k=5), dict(head_critic="bilinear", head_negatives="vocab", k=1)]
+SETTINGS = [dict(), dict(beta=0), dict(gamma=0), dict(beta=0, gamma=0), dict(head_negatives="vocab"),
+            dict(head_critic="bilinear"), dict(rep_negatives="reference", k=5), dict(rep_critic="released"),
+            dict(rep_critic="released", rep_negatives="reference", k=5),
+            dict(head_critic="bilinear", head_negatives="vocab", k=1)]
 
 
 @pytest.mark.parametrize("kw", SETTINGS, ids=str)
@@ -221,7 +227,8 @@ def test_terms_are_a_slow_loop(kw):
     expected = slow(model, batch)
     assert set(got) == set(expected)
     for k, values in expected.items():
-        torch.testing.assert_close(got[k][0].detach(), torch.tensor(values), atol=2e-5, rtol=1e-5, msg=lambda m, k=k: f"{k}: {m}")
+        torch.testing.assert_close(got[k][0].detach(), torch.tensor(values), atol=2e-5, rtol=1e-5,
+                                   msg=lambda m, k=k: f"{k}: {m}")
 
 
 @pytest.mark.parametrize("kw", SETTINGS + [dict(prompt="instance")], ids=str)
@@ -247,11 +254,12 @@ def test_context_with_fewer_words_than_k():
     for row, drawn in zip(ROWS, ids):
         words = NANO.tokenizer(row["text"], add_special_tokens=False)["input_ids"]
         words = [w for w in words if w not in NANO.tokenizer.all_special_ids]
-        assert sorted(i for i in drawn.tolist() if i >= 0) == sorted(words)  # all of them, each once, though k asks for more
+        # all of them, each once, though k asks for more
+        assert sorted(i for i in drawn.tolist() if i >= 0) == sorted(words)
 
 
-@given(st.lists(st.sampled_from("the film was good bad not very dull".split()), min_size=1, max_size=30), st.integers(1, 40),
-       st.integers(0, 12), st.integers(0, 99))
+@given(st.lists(st.sampled_from("the film was good bad not very dull".split()), min_size=1, max_size=30),
+       st.integers(1, 40), st.integers(0, 12), st.integers(0, 99))
 def test_context_takes_neither_special_nor_prompt_tokens_and_padding_does_not_count(words, k, more, seed):
     model = InfoPromptModel(NANO, "nano/sentiment", k=k, beta=0)
     rows = model.rows([" ".join(words)])

@@ -10,7 +10,8 @@ from infoprompt.nano import NANO_TASKS, cloze_accuracy, nano_path, sentences
 
 TASKS = [*NANO_TASKS, 'entities']
 PAIRS = 'paraphrase', 'entailment'
-REACHED = dict(sentiment=1.00, topic=1.00, tense=1.00, country=1.00, acceptability=0.99, paraphrase=0.73, entailment=0.75, relation=1.00)
+REACHED = dict(sentiment=1.00, topic=1.00, tense=1.00, country=1.00, acceptability=0.99, paraphrase=0.73,
+               entailment=0.75, relation=1.00)
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +64,8 @@ def test_fast():
 def test_every_word_is_known(task, encoder):
     _, tokenizer = encoder
     rows = sentences(task, 2000, 5)
-    words = {w for d in rows for k in ('text', 'pair', 'tokens') if k in d for w in (d[k] if k == 'tokens' else d[k].split())}
+    words = {w for d in rows for k in ('text', 'pair', 'tokens') if k in d
+             for w in (d[k] if k == 'tokens' else d[k].split())}
     assert not words - set(tokenizer.get_vocab())
     assert all(tokenizer(d['text']).input_ids == [0, *tokenizer.convert_tokens_to_ids(d['text'].split()), 2]
                for d in rows[:50] if 'text' in d)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from safetensors.torch import save_file
 
 from infoprompt.encoders import Encoder
-from infoprompt.prompts import (STARTS, collate, cut, encode, grad_norm, instance_params, instance_prompt, nearest, parse, place,
-                                positions, read, slot_counts, start_prompt, unprompted)
+from infoprompt.prompts import (STARTS, collate, cut, encode, grad_norm, instance_params, instance_prompt, nearest,
+                                parse, place, positions, read, slot_counts, start_prompt, unprompted)
 from infoprompt.tasks import PAIR, PREFIX, SINGLE, InputError
 
 settings.register_profile("infoprompt", deadline=None, max_examples=40)
@@ -65,7 +65,8 @@ def test_label_and_idx_go_along(encoders):
 
 
 @pytest.mark.parametrize("template, says", [
-    ("[CLS] [P] {text} [SEP]", "0 \\[MASK\\]"), ("{text} [MASK] [MASK]", "2 \\[MASK\\]"), ("[CLS] [P] [MASK]", "{text} once"),
+    ("[CLS] [P] {text} [SEP]", "0 \\[MASK\\]"), ("{text} [MASK] [MASK]", "2 \\[MASK\\]"),
+    ("[CLS] [P] [MASK]", "{text} once"),
     ("{pair} {text} [MASK]", "{text} once"), ("{text} {text} [MASK]", "{text} once"), ("{other} [MASK]", "{text} once"),
     ("[P:a] {text} [P:a] [MASK]", "same name")])
 def test_templates_that_cannot_work(template, says):
@@ -270,7 +271,8 @@ def test_a_saved_start(encoders, tmp_path):
 
 
 @pytest.mark.parametrize("init, n, says", [("nought", 2, "unknown start"), ("saved:/no/such", 2, "no saved prompt"),
-                                           ("text:xyzzy", 2, "no token"), ("text:", 2, "no token"), ("vocab", 0, "at least 1")])
+                                           ("text:xyzzy", 2, "no token"), ("text:", 2, "no token"),
+                                           ("vocab", 0, "at least 1")])
 def test_starts_that_cannot_work(init, n, says, encoders):
     with pytest.raises(InputError, match=says):
         start_prompt(init, n, encoders["bert"])

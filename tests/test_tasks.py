@@ -12,7 +12,8 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 
 from infoprompt import sources
 from infoprompt.sources import few_shot, hold_out, read_splits
-from infoprompt.tasks import PAIR, SINGLE, TASKS, InputError, Task, as_rows, batches, get_task, infer_task, load_data, scores
+from infoprompt.tasks import (PAIR, SINGLE, TASKS, InputError, Task, as_rows, batches, get_task, infer_task, load_data,
+                              scores)
 
 SHARED = dict(rte="rte", mrpc="mrpc", cola="cola", sst2="sst2", subj="subj", semeval="semeval2010_task8")
 TEST_ROWS = dict(rte=277, mrpc=408, cola=1043, sst2=872, subj=2000, semeval=2717)
@@ -28,7 +29,8 @@ def fails(match, call, *args, **kwargs):
 
 def table(n=30, labels=("good", "bad"), **more):
     "A data set of n rows whose labels take turns."
-    return Dataset.from_dict({"text": [f"row {i}" for i in range(n)], "label": [labels[i % len(labels)] for i in range(n)]} | more)
+    return Dataset.from_dict({"text": [f"row {i}" for i in range(n)],
+                              "label": [labels[i % len(labels)] for i in range(n)]} | more)
 
 
 @pytest.fixture
@@ -62,15 +64,19 @@ def test_the_published_judgements():
     assert len(TASKS["semeval"].names) == 19 and all(w.strip() for w in TASKS["semeval"].verbalizer.values())
 
 
-@pytest.mark.parametrize("name, near", [("sst", "sst2"), ("sentiment", "nano/sentiment"), ("RTE", "rte"), ("zzz", "cola"), (3, "rte")])
+@pytest.mark.parametrize("name, near", [("sst", "sst2"), ("sentiment", "nano/sentiment"), ("RTE", "rte"),
+                                        ("zzz", "cola"), (3, "rte")])
 def test_an_unknown_task_names_those_near(name, near):
     fails(f"unknown task .*{near}", get_task, name)
 
 
 @pytest.mark.parametrize("match, wrong", [
-    ("label words", dict(verbalizer={})), ("label words", dict(verbalizer={"a": "x"})), ("label words", dict(verbalizer=None)),
-    ("'b' has no label word", dict(verbalizer={"a": "x", "b": " "})), ("'a' has no label word", dict(verbalizer={"a": 3, "b": "x"})),
-    ("one or two", dict(columns=("a", "b", "c"))), ("one or two", dict(columns=())), ("choose from accuracy", dict(metrics=("bleu",)))])
+    ("label words", dict(verbalizer={})), ("label words", dict(verbalizer={"a": "x"})),
+    ("label words", dict(verbalizer=None)),
+    ("'b' has no label word", dict(verbalizer={"a": "x", "b": " "})),
+    ("'a' has no label word", dict(verbalizer={"a": 3, "b": "x"})),
+    ("one or two", dict(columns=("a", "b", "c"))), ("one or two", dict(columns=())),
+    ("choose from accuracy", dict(metrics=("bleu",)))])
 def test_a_task_that_cannot_be(match, wrong):
     fails(match, Task, **(dict(name="t", verbalizer={"a": "x", "b": "y"}) | wrong))
 
@@ -81,7 +87,8 @@ def test_a_task_that_cannot_be(match, wrong):
 @pytest.mark.parametrize("name", [n for n in TASKS if n.startswith("nano/")])
 def test_nano_tasks_load(name):
     data = load_data(name, shots=16)
-    assert data["train"].num_rows == data["validation"].num_rows == 16 and data["test"].num_rows == sources.NANO_ROWS // 5
+    assert data["train"].num_rows == data["validation"].num_rows == 16
+    assert data["test"].num_rows == sources.NANO_ROWS // 5
     assert data["train"].features["label"].names == list(TASKS[name].names)
 
 
@@ -93,7 +100,7 @@ def test_public_sets(shared_data, name):
     assert all(d.column_names == columns for d in (*data.values(), *few.values()))
     assert data["test"].to_dict() == few["test"].to_dict() and few["test"].num_rows == TEST_ROWS[name]
     assert few["train"].num_rows == few["validation"].num_rows == 64
-    assert not {*few["train"]["idx"]} & {*few["validation"]["idx"]} and not {*data["train"]["idx"]} & {*data["validation"]["idx"]}
+    assert all(not {*d["train"]["idx"]} & {*d["validation"]["idx"]} for d in (few, data))
     assert data["validation"].num_rows == min(1000, (data["train"].num_rows + data["validation"].num_rows) // 10)
 
 
@@ -103,7 +110,8 @@ def test_public_labels_keep_their_meaning(shared_data):
 
 
 def test_semeval_has_a_class_of_one_row(shared_data):
-    fails(r"'Entity-Destination\(e2,e1\)' has 1 training rows.*uneven=True", load_data, "semeval", 64, data=str(shared_data / "semeval2010_task8"))
+    fails(r"'Entity-Destination\(e2,e1\)' has 1 training rows.*uneven=True", load_data, "semeval", 64,
+          data=str(shared_data / "semeval2010_task8"))
 
 
 def test_seeds_draw_training_rows_and_leave_test_alone():
@@ -122,7 +130,8 @@ def test_splits_of_ones_own():
     assert sizes(data=DatasetDict(train=table(30), validation=table(8))) == [27, 3, 8]
     assert sizes(data=DatasetDict(train=table(30), validation=table(8), test=table(5))) == [30, 8, 5]
     assert sizes(data=DatasetDict(train=table(30), validation=table(8), test=table(5)), shots=4) == [4, 4, 5]
-    assert sizes(data=DatasetDict(train=table(30), validation=table(8), test=table(5, [None]).cast_column("label", Value("string")))) == [27, 3, 8]
+    unlabelled = table(5, [None]).cast_column("label", Value("string"))
+    assert sizes(data=DatasetDict(train=table(30), validation=table(8), test=unlabelled)) == [27, 3, 8]
     fails("no split 'train' among a, b", load_data, mine, data=DatasetDict(a=table(), b=table()))
 
 
@@ -166,7 +175,8 @@ def test_shots_that_cannot_be(shots):
 
 def test_a_class_with_too_few_rows_is_named():
     data = table(40, ["good"] * 9 + ["bad"])
-    fails("class 'bad' has .* shots=20 needs 10 and 10 .*uneven=True", load_data, infer_task(data), 20, data=DatasetDict(train=data, test=data))
+    fails("class 'bad' has .* shots=20 needs 10 and 10 .*uneven=True", load_data, infer_task(data), 20,
+          data=DatasetDict(train=data, test=data))
     fails("shots=4 or fewer", load_data, infer_task(data), 20, data=DatasetDict(train=data, test=data))
     fails("seed=-1", load_data, "nano/sentiment", 8, -1)
     fails("too few to hold some out", load_data, infer_task(table(2)), data=table(2))
@@ -209,7 +219,8 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     (["bad", "good"], {"bad": "x", "good": "y"}, [0, 1]), (["bad", "good"], {"good": "x", "bad": "y"}, [1, 0]),
     ([0, 1], {"bad": "x", "good": "y"}, [0, 1]), ([1.0, 0.0], {"bad": "x", "good": "y"}, [1, 0]),
     ([False, True], {"bad": "x", "good": "y"}, [0, 1]), ([True, False], {"True": "x", "False": "y"}, [0, 1]),
-    ([5, 1], {1: "x", 5: "y"}, [1, 0]), ([-1, 1], {"-1": "x", "1": "y"}, [0, 1]), (["0", "1"], {"bad": "x", "good": "y"}, [0, 1])])
+    ([5, 1], {1: "x", 5: "y"}, [1, 0]), ([-1, 1], {"-1": "x", "1": "y"}, [0, 1]),
+    (["0", "1"], {"bad": "x", "good": "y"}, [0, 1])])
 def test_labels_of_any_kind(values, verbalizer, first):
     rows = [dict(text="a", label=v) for v in values]
     assert [r["label"] for r in as_rows(Task("t", verbalizer=verbalizer), rows)] == first
@@ -223,15 +234,17 @@ def test_label_names_beside_numbers_decide():
 
 def test_numbers_that_are_names_are_not_taken_for_indices(reviews):
     data = load_data(STARS, data=reviews)["train"]
-    assert [r["label"] for r in as_rows(STARS, data)] == [r["label"] for r in as_rows(STARS, list(data))] == data["label"][:]
+    assert all([r["label"] for r in as_rows(STARS, rows)] == data["label"][:] for rows in (data, list(data)))
     assert scores(STARS, data["label"], np.array(data["label"])) == {"accuracy": 1.0}
     assert scores(STARS, ["1", "3"], [0, 2]) == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize("match, content", [
-    ("no column 'review'.*choose among 'text', 'stars'", "text,stars\na,1\n"), ("no column 'stars'", "review,label\na,1\n"),
+    ("no column 'review'.*choose among 'text', 'stars'", "text,stars\na,1\n"),
+    ("no column 'stars'", "review,label\na,1\n"),
     ("is empty: give it rows", "review,stars\n"), ("row 2: 'review' is empty", "review,stars\na,1\n ,2\n"),
-    ("row 2: label '9' is none of 1, 2, 3", "review,stars\na,1\nb,9\n"), ("row 2 has no label", "review,stars\na,1\nb,\n"),
+    ("row 2: label '9' is none of 1, 2, 3", "review,stars\na,1\nb,9\n"),
+    ("row 2 has no label", "review,stars\na,1\nb,\n"),
     ("does not read as .csv", ""), ("does not read as .csv", "review,stars\na,1,4,5\nb,2,3,4,5\nc\n\"")])
 def test_files_with_mistakes(tmp_path, match, content):
     path = tmp_path / "reviews.csv"
@@ -240,7 +253,8 @@ def test_files_with_mistakes(tmp_path, match, content):
 
 
 @pytest.mark.parametrize("match, content", [
-    ("is no string but 3", '{"review": "a", "stars": 1}\n{"review": 3, "stars": 1}'), ("does not read as .jsonl", "review"),
+    ("is no string but 3", '{"review": "a", "stars": 1}\n{"review": 3, "stars": 1}'),
+    ("does not read as .jsonl", "review"),
     ("does not read as .jsonl", "[1, 2]"), ("'review' is empty", '{"review": null, "stars": 1}'), ("no column", ""),
     ("row 1 has no label", '{"review": "a", "stars": null}\n{"review": "b", "stars": 1}')])
 def test_json_lines_with_mistakes(tmp_path, match, content):
@@ -295,7 +309,8 @@ def test_reading_is_quiet_and_leaves_nothing_behind(tmp_path, capfd, monkeypatch
 
 
 @pytest.mark.parametrize("match, data", [
-    ("2 to 100", table(30, ["same"])), ("2 to 100", table(300, [f"l{i}" for i in range(300)])), ("choose among 'text', 'label'", None)])
+    ("2 to 100", table(30, ["same"])), ("2 to 100", table(300, [f"l{i}" for i in range(300)])),
+    ("choose among 'text', 'label'", None)])
 def test_labels_that_cannot_be_inferred(match, data):
     if data is None: fails(match, infer_task, table(), label="stars")
     else: fails(match, infer_task, data)
@@ -305,11 +320,13 @@ def test_labels_that_cannot_be_inferred(match, data):
 
 
 def test_rows_from_strings_pairs_dicts_and_data():
-    assert as_rows("sst2", ["fine", "poor"]) == [dict(text="fine"), dict(text="poor")] == as_rows("sst2", iter(["fine", "poor"]))
+    both = [dict(text="fine"), dict(text="poor")]
+    assert as_rows("sst2", ["fine", "poor"]) == both == as_rows("sst2", iter(["fine", "poor"]))
     assert as_rows("sst2", "fine") == as_rows("sst2", dict(sentence="fine")) == as_rows("sst2", [dict(text="fine")])
     assert as_rows("rte", [("a", "b"), ["c", "d"]]) == [dict(text="a", pair="b"), dict(text="c", pair="d")]
-    assert as_rows("rte", [dict(sentence1="a", sentence2="b", label="entailment")]) == [dict(text="a", pair="b", label=0)]
-    assert as_rows("sst2", ["a", dict(sentence="b"), dict(text="c")]) == [dict(text="a"), dict(text="b"), dict(text="c")]
+    labelled = dict(sentence1="a", sentence2="b", label="entailment")
+    assert as_rows("rte", [labelled]) == [dict(text="a", pair="b", label=0)]
+    assert as_rows("sst2", ["a", dict(sentence="b"), dict(text="c")]) == [dict(text=t) for t in "abc"]
     data = load_data("nano/entailment", shots=4)["train"]
     assert as_rows("nano/entailment", data) == list(data) == as_rows("nano/entailment", list(data))
     assert as_rows("nano/entailment", data.to_pandas()) == list(data)
@@ -317,11 +334,16 @@ def test_rows_from_strings_pairs_dicts_and_data():
 
 
 @pytest.mark.parametrize("match, task, data", [
-    ("no rows", "sst2", []), ("row 2: 'text' is empty", "sst2", ["a", " "]), ("row 1: 'text' is no string but 3", "sst2", [3]),
-    ("row 1: .* reads two texts", "rte", ["a"]), ("row 1: .* reads one text", "sst2", [("a", "b")]), ("list of texts, not 3", "sst2", 3),
-    ("row 1: 'pair' is empty", "rte", [("a", "")]), ("row 1: 'pair' is no string but None|'pair' is empty", "rte", [("a", None)]),
-    ("no 'sentence2' or 'pair'", "rte", [dict(text="a")]), ("no rows", "sst2", [{}]), ("row 2: 'text' is empty", "sst2", ["a", {}]),
-    ("label 'meh' is none of negative, positive", "sst2", [dict(text="a", label="meh")]), ("row 1: .* two texts", "rte", ("a", "b")),
+    ("no rows", "sst2", []), ("row 2: 'text' is empty", "sst2", ["a", " "]),
+    ("row 1: 'text' is no string but 3", "sst2", [3]),
+    ("row 1: .* reads two texts", "rte", ["a"]), ("row 1: .* reads one text", "sst2", [("a", "b")]),
+    ("list of texts, not 3", "sst2", 3),
+    ("row 1: 'pair' is empty", "rte", [("a", "")]),
+    ("row 1: 'pair' is no string but None|'pair' is empty", "rte", [("a", None)]),
+    ("no 'sentence2' or 'pair'", "rte", [dict(text="a")]), ("no rows", "sst2", [{}]),
+    ("row 2: 'text' is empty", "sst2", ["a", {}]),
+    ("label 'meh' is none of negative, positive", "sst2", [dict(text="a", label="meh")]),
+    ("row 1: .* two texts", "rte", ("a", "b")),
     ("row 2 has no label", "sst2", [dict(text="a", label=1), dict(text="a")])])
 def test_rows_with_mistakes(match, task, data):
     fails(match, as_rows, task, data)
@@ -357,7 +379,8 @@ def test_scores_take_names_and_many_classes():
 def test_batches_hold_every_row_once(lengths, size, seed, epoch):
     made = batches(lengths, size, seed, epoch)
     assert sorted(i for b in made for i in b) == list(range(len(lengths)))
-    assert sorted(map(len, made), reverse=True) == [size] * (len(lengths) // size) + [len(lengths) % size] * (len(lengths) % size > 0)
+    full, left = divmod(len(lengths), size)
+    assert sorted(map(len, made), reverse=True) == [size] * full + [left] * (left > 0)
     assert all(np.array_equal(a, b) for a, b in zip(made, batches(lengths, size, seed, epoch)))
     for start in range(0, len(made), 16):
         window = sorted((np.array(lengths)[b] for b in made[start:start + 16]), key=lambda ls: (ls[0], ls[-1]))

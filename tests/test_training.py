@@ -19,7 +19,8 @@ from infoprompt import training
 from infoprompt.core import InfoPromptModel
 from infoprompt.feeds import Feed, Prepared
 from infoprompt.tasks import InputError, load_data
-from infoprompt.training import Diverged, History, Interrupted, State, adamw_step, clip, keep_best, load_state, save_state, schedule, train
+from infoprompt.training import (Diverged, History, Interrupted, State, adamw_step, clip, keep_best, load_state,
+                                 save_state, schedule, train)
 from small import NANO, bits, new, same
 
 DATA = load_data("nano/sentiment", shots=20, seed=0)
@@ -82,7 +83,8 @@ def test_clipping_goes_by_run():
 
 def test_the_schedule_rises_and_falls():
     factors = [schedule(i, 100) for i in range(100)]
-    assert factors[:6] == pytest.approx([i / 6 for i in range(1, 7)]) and factors[6] == 1 and factors[99] == pytest.approx(1 / 94)
+    assert factors[:6] == pytest.approx([i / 6 for i in range(1, 7)]) and factors[6] == 1
+    assert factors[99] == pytest.approx(1 / 94)
     assert all(a > b for a, b in zip(factors[6:], factors[7:])) and schedule(0, 1) > 0
 
 
@@ -124,7 +126,8 @@ def test_a_run_in_a_population_is_a_run_alone():
         alone = toy({k: x[r:r + 1] for k, x in toy_start().items()}, Alone(), RATES[r:r + 1])
         for k in together.params:
             torch.testing.assert_close(together.params[k][r], alone.params[k][0], atol=1e-6, rtol=1e-5)
-    assert (together.params["w"][2] - Toy().truth).abs().max() < .3 < (together.params["w"][0] - Toy().truth).abs().max()
+    off = (together.params["w"] - Toy().truth).abs()
+    assert off[2].max() < .3 < off[0].max()
 
 
 @pytest.mark.parametrize("pieces", [2, 3, 10, 50])
@@ -147,14 +150,17 @@ def test_pieces_hold_only_their_rows():
 
 def test_history_is_tidy():
     frame = toy().history.frame(5)
-    assert set(frame["quantity"]) == {"loss", "size", "grad_norm"} and list(frame) == ["run", "step", "epoch", "quantity", "value"]
-    assert len(frame) == 3 * 20 * 3 and frame["epoch"].max() == 4 and not frame.duplicated(["run", "step", "quantity"]).any()
+    assert set(frame["quantity"]) == {"loss", "size", "grad_norm"}
+    assert list(frame) == ["run", "step", "epoch", "quantity", "value"]
+    assert len(frame) == 3 * 20 * 3 and frame["epoch"].max() == 4
+    assert not frame.duplicated(["run", "step", "quantity"]).any()
     assert History().frame(5).empty
 
 
 def test_the_best_epoch_is_kept_by_run_and_ties_go_to_the_lower_loss():
     state = State.fresh(dict(w=torch.zeros(3, 1)))
-    notes = [([.5, .9, .5], [1., 1., 1.]), ([.7, .8, .5], [9., .1, .5]), ([.7, .9, .5], [8., 1., .6]), ([.6, .9, .4], [0., 2., 0.])]
+    notes = [([.5, .9, .5], [1., 1., 1.]), ([.7, .8, .5], [9., .1, .5]), ([.7, .9, .5], [8., 1., .6]),
+             ([.6, .9, .4], [0., 2., 0.])]
     for i, (score, loss) in enumerate(notes, 1):
         state.params = dict(w=torch.full((3, 1), float(i)))
         keep_best(state, dict(score=torch.tensor(score), val_loss=torch.tensor(loss)))
@@ -255,10 +261,12 @@ def test_ctrl_c_while_judging_loses_no_score(after, tmp_path):
 
 # --- InfoPromptModel.fit
 
-KINDS = [dict(), dict(rep_negatives="reference", k=4), dict(prompt="instance"), dict(rep_critic="released", head_critic="bilinear")]
+KINDS = [dict(), dict(rep_negatives="reference", k=4), dict(prompt="instance"),
+         dict(rep_critic="released", head_critic="bilinear")]
 
 
-@pytest.mark.parametrize("at, every", [(2, 1), (6, 4), (9, 3)])  # in epoch 1 · in epoch 2, saved at the end of 1 · in epoch 3
+# in epoch 1 · in epoch 2, saved at the end of 1 · in epoch 3
+@pytest.mark.parametrize("at, every", [(2, 1), (6, 4), (9, 3)])
 @pytest.mark.parametrize("kw", KINDS, ids=str)
 def test_a_killed_fit_resumes_bit_for_bit(kw, at, every, tmp_path, monkeypatch):
     whole = new(**kw)
@@ -274,7 +282,8 @@ def test_a_killed_fit_resumes_bit_for_bit(kw, at, every, tmp_path, monkeypatch):
         new(**kw).fit(DATA["train"], DATA["validation"], checkpoint=tmp_path, checkpoint_every=every, **QUICK)
     torch.manual_seed(123)  # nothing may hang on the state of the process
     again = new(**kw)
-    resumed = again.fit(DATA["train"], DATA["validation"], checkpoint=tmp_path, checkpoint_every=every, resume=True, **QUICK)
+    resumed = again.fit(DATA["train"], DATA["validation"], checkpoint=tmp_path, checkpoint_every=every, resume=True,
+                        **QUICK)
     assert len(count) < 12 + at + 1, "it began anew"
     assert same(bits(whole), bits(again))
     pd.testing.assert_frame_equal(history, resumed, check_exact=True)
@@ -294,7 +303,8 @@ model.fit(data["train"], data["validation"], epochs=4000, batch_size=6, lr=.01, 
 
 def test_a_real_sigkill(tmp_path, monkeypatch):
     "A process killed for good between two files; its steps equal those of a run that never stopped."
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path], cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS="1"))
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path], cwd=ROOT,
+                               env=os.environ | dict(OMP_NUM_THREADS="1"))
     file, threads = tmp_path / "state.safetensors", torch.get_num_threads()
     deadline = time.time() + 90
     while not file.is_file() and process.poll() is None and time.time() < deadline:
@@ -309,7 +319,8 @@ def test_a_real_sigkill(tmp_path, monkeypatch):
     kw = dict(epochs=4000, batch_size=6, lr=.01, progress=False)
     call = Feed.__call__
 
-    def until(self, epoch, i):  # a schedule of 4,000 epochs, of which we see a few more steps than the killed process did
+    # a schedule of 4,000 epochs, of which we see a few more steps than the killed process did
+    def until(self, epoch, i):
         if 4 * epoch + i == steps + 5: raise KeyboardInterrupt
         return call(self, epoch, i)
     monkeypatch.setattr(Feed, "__call__", until)
@@ -326,7 +337,8 @@ def test_ctrl_c_keeps_what_was_trained_and_goes_on(fresh, tmp_path, monkeypatch)
     whole = new()
     whole.fit(DATA["train"], DATA["validation"], **QUICK)
     model, call = new(), Feed.__call__
-    monkeypatch.setattr(Feed, "__call__", lambda self, e, i: call(self, e, i) if (e, i) < (1, 2) else raising(KeyboardInterrupt))
+    stopping = lambda self, e, i: call(self, e, i) if (e, i) < (1, 2) else raising(KeyboardInterrupt)
+    monkeypatch.setattr(Feed, "__call__", stopping)
     with pytest.raises(KeyboardInterrupt, match="step 6 of 12"):
         model.fit(DATA["train"], DATA["validation"], checkpoint=tmp_path, **QUICK)
     assert not same(bits(model), bits(new())) and model.fitted["steps"] == 6
@@ -369,7 +381,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(term, tmp_path
     def sick(self, params, batch, out):
         calls.append({k: p.detach().clone() for k, p in params.items()})
         parts = losses(self, params, batch, out)
-        return parts if len(calls) < 6 else parts | {term: parts[term] * torch.nan, "loss": parts["loss"] + parts[term] * torch.nan}
+        if len(calls) < 6: return parts
+        return parts | {term: parts[term] * torch.nan, "loss": parts["loss"] + parts[term] * torch.nan}
     monkeypatch.setattr(InfoPromptModel, "losses", sick)
     model = new()
     with pytest.raises(Diverged, match="step 6:.*weights are those of step 5.*lower lr") as e:
@@ -388,8 +401,8 @@ def test_a_rate_far_too_high_leaves_finite_weights(lr):
     assert all(p.isfinite().all() for p in bits(model).values())
 
 
-@pytest.mark.parametrize("bad", [dict(lr=float("inf")), dict(lr=float("nan")), dict(lr=-1), dict(epochs=0), dict(batch_size=0),
-                                 dict(accumulate=0)])
+@pytest.mark.parametrize("bad", [dict(lr=float("inf")), dict(lr=float("nan")), dict(lr=-1), dict(epochs=0),
+                                 dict(batch_size=0), dict(accumulate=0)])
 def test_fit_refuses_numbers_that_cannot_work(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         new().fit(DATA["train"], **QUICK | bad)
@@ -473,7 +486,7 @@ def test_a_population_of_models_is_the_models():
     accelerator, feeds = Accelerator(), [Feed(models[0], data, 6, [(s, s)]) for s in range(3)]
     start = lambda ms: {k: torch.stack([m.trained()[k].detach() for m in ms]) for k in models[0].trained()}
     go = lambda ms, feed: train(models[0].terms, start(ms), feed, accelerator, 2, .01, progress=False).params
-    together = go(models, Feed(models[0], data, 6, [(s, s) for s in range(3)]))  # 20 rows, batches of 6: the last one is short
+    together = go(models, Feed(models[0], data, 6, [(s, s) for s in range(3)]))  # 20 rows by 6: the last batch is short
     for r in range(3):
         for k, p in go(models[r:r + 1], feeds[r]).items():
             torch.testing.assert_close(together[k][r], p[0], atol=1e-5, rtol=1e-4)
@@ -482,7 +495,8 @@ def test_a_population_of_models_is_the_models():
 def test_bf16_trains_and_stays_finite():
     model = new()
     history = model.fit(DATA["train"], DATA["validation"], mixed_precision="bf16", **QUICK)
-    assert history["value"].map(pd.notna).all() and all(p.dtype == torch.float32 and p.isfinite().all() for p in bits(model).values())
+    assert history["value"].map(pd.notna).all()
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in bits(model).values())
     exact = new()
     first = lambda h: h.query("quantity == 'loss' and step == 1")["value"].item()
     other = exact.fit(DATA["train"], DATA["validation"], **QUICK)
@@ -497,7 +511,8 @@ from infoprompt.core import InfoPromptModel
 from infoprompt.tasks import load_data
 data = load_data("nano/sentiment", shots=20, seed=0)
 model = InfoPromptModel("nano", "nano/sentiment")
-history = model.fit(data["train"], data["validation"], epochs=3, batch_size=6, lr=1e-3, progress=False, checkpoint=sys.argv[1] + "/run")
+history = model.fit(data["train"], data["validation"], epochs=3, batch_size=6, lr=1e-3, progress=False,
+                    checkpoint=sys.argv[1] + "/run")
 me = Accelerator().process_index
 assert Accelerator().num_processes == 2
 model.save_pretrained(f"{sys.argv[1]}/{me}")
@@ -507,7 +522,8 @@ history.to_parquet(f"{sys.argv[1]}/{me}.parquet")
 
 def test_two_processes_train_what_one_trains(tmp_path):
     (tmp_path / "two.py").write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", tmp_path / "two.py", tmp_path]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+               tmp_path / "two.py", tmp_path]
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU="true")
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -534,6 +550,7 @@ def test_batch_of_one_row_serves_two_processes():
 
 def test_progress_bar_speaks_of_the_newest_notes(capsys):
     toy(epochs=1)
-    train(toy_terms, toy_start(), Toy(), Accelerator(), 1, .01, evaluate=lambda p: dict(score=p["w"].norm(dim=1), val_loss=p["b"]))
+    train(toy_terms, toy_start(), Toy(), Accelerator(), 1, .01,
+          evaluate=lambda p: dict(score=p["w"].norm(dim=1), val_loss=p["b"]))
     shown = capsys.readouterr().err
     assert "5/5" in shown and "loss=" in shown and "score=" in shown and "grad_norm" not in shown

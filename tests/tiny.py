@@ -7,7 +7,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrained
 
 WORDS = ("a the film was is good bad and not very plot actor dull fine yes no maybe so it this that story long short "
          "one two three four five six seven eight nine ten . , ?").split()
-SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40)
+SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+             max_position_embeddings=40)
 ROBERTA_LIKE = "roberta", "mpnet"  # these number positions from padding_idx + 1
 KINDS = {
     "bert": SMALL | dict(type_vocab_size=2), "roberta": SMALL | dict(type_vocab_size=1, max_position_embeddings=42),
@@ -21,8 +22,8 @@ KINDS = {
 
 def tokenizer(kind: str = "bert", mask: bool = True, words=WORDS) -> PreTrainedTokenizerFast:
     "One token a word, pairs joined as BERT or RoBERTa join them."
-    special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"] if kind in ROBERTA_LIKE else ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocab = {w: i for i, w in enumerate([*special, *words])}
+    special = "[CLS] [PAD] [SEP] [UNK] [MASK]" if kind in ROBERTA_LIKE else "[PAD] [UNK] [CLS] [SEP] [MASK]"
+    vocab = {w: i for i, w in enumerate([*special.split(), *words])}
     raw = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     between = "[SEP] [SEP]" if kind in ROBERTA_LIKE else "[SEP]"

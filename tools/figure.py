@@ -1,4 +1,7 @@
-"""Writes nbs/images/convergence.svg, README's figure: five seeds of `infoprompt train`, drawn by headless chromium: `python tools/figure.py`."""
+"""Writes nbs/images/convergence.svg, README's figure: five seeds of `infoprompt train`, drawn by headless chromium.
+
+usage: python tools/figure.py
+"""
 import base64
 import json
 import shutil
@@ -35,7 +38,8 @@ def svg(fig  # a plotly figure
         page.set_content("<div id=figure></div>")
         page.add_script_tag(content=get_plotlyjs())
         url = page.evaluate("fig => Plotly.newPlot('figure', fig.data, fig.layout)"
-                            ".then(() => Plotly.toImage('figure', {format: 'svg', width: 900, height: 420}))", json.loads(fig.to_json()))
+                            ".then(() => Plotly.toImage('figure', {format: 'svg', width: 900, height: 420}))",
+                            json.loads(fig.to_json()))
     head, body = url.split(",", 1)
     return base64.b64decode(body) if head.endswith("base64") else unquote(body).encode()
 
