@@ -159,3 +159,21 @@ def test_wheel_says_what_settings_say(wheel):
     assert metadata["Version"] == settings()["version"]
     assert {need for need in needed if need.marker is None} == set(requirements("requirements"))
     assert set(metadata.get_all("Provides-Extra")) == {"notebook", "dev"}
+
+
+def ours() -> dict[str, list[str]]:
+    "Lines of the code that people read, by file; not the list of names that nbdev writes into each module."
+    folders, names = ("tests", "benchmarks", "tools", "infoprompt"), re.compile(r"^__all__ = \[.*?\]", re.S | re.M)
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py") if path.name != "_modidx.py"]
+    return {path.relative_to(ROOT).as_posix(): names.sub("", path.read_text(encoding="utf-8")).splitlines()
+            for path in files}
+
+
+def test_lines_are_at_most_120_characters_long():
+    long = [f"{path}: {line.strip()}" for path, lines in ours().items() for line in lines if len(line) > 120]
+    assert not long, "wrap these lines:\n" + "\n".join(long)
+
+
+def test_modules_have_at_most_300_lines():
+    sizes = {path: sum(map(bool, map(str.strip, read(path).splitlines()))) for path in ours() if path[:4] == "info"}
+    assert len(sizes) > 10 and max(sizes.values()) <= 300, sizes
