@@ -408,6 +408,13 @@ def test_fit_refuses_numbers_that_cannot_work(bad):
         new().fit(DATA["train"], **QUICK | bad)
 
 
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(OSError, match="could not write.*untouched.*another folder"):
+        training.write_whole({tmp_path / "a": b"new", tmp_path / "a" / "b": b"new"})
+    assert (tmp_path / "a").read_bytes() == b"old" and len([*tmp_path.iterdir()]) == 1
+
+
 @pytest.mark.parametrize("where", ["write", "replace"])
 def test_a_full_disk_leaves_the_old_checkpoint(where, tmp_path, monkeypatch):
     fit = lambda model, **kw: model.fit(DATA["train"], checkpoint=tmp_path, **QUICK | kw)
