@@ -1,10 +1,11 @@
 """Real text on a real encoder: MiniLM, frozen, against a probe on its own [MASK] states.
 
-python benchmarks/real_input.py [few|full|hard ...]      (default: all three, in this order)
+python benchmarks/real_input.py [few|full|hard|terms ...]      (default: all, in this order)
 
 few    SUBJ and SST-2, 64 shots, 5 seeds
 full   SUBJ and SST-2 (8,000 rows), batch 32, 10 epochs, 2 seeds, from checkpoints where there are any
 hard   RTE, MRPC and CoLA, 64 shots, 5 seeds, beside the majority line
+terms  the rows of few with both information losses
 
 Reads ../shared/data and appends to benchmarks/results/real_input.jsonl; what that file holds is not run again.
 """
@@ -20,15 +21,23 @@ HERE = Path(__file__).resolve().parent
 
 
 def job(task, method, seed, shots=64, **more):
-    return dict(task=task, encoder="minilm", source=f"../shared/data/{task}", method=method, seed=seed, shots=shots, **more)
+    source = f"../shared/data/{task}"
+    return dict(task=task, encoder="minilm", source=source, method=method, seed=seed, shots=shots, **more)
+
+
+FEW = dict(n_prompt=16, lrs=[1e-3], epochs=30, batch_size=8)
 
 
 def few():
-    tuned = dict(n_prompt=16, lrs=[1e-3], epochs=30, batch_size=8)
     for task in ("subj", "sst2"):
         for seed in range(5):
             yield from (job(task, m, seed) for m in ("majority", "untrained", "probe"))
-            yield from (job(task, m, seed, **tuned) for m in ("plain", "InfoPrompt"))
+            yield job(task, "plain", seed, **FEW)
+
+
+def terms():
+    for task in ("subj", "sst2"):
+        yield from (job(task, "InfoPrompt", seed, **FEW) for seed in range(5))
 
 
 def full():
@@ -40,16 +49,15 @@ def full():
 
 
 def hard():
-    tuned = dict(n_prompt=16, lrs=[1e-3], epochs=30, batch_size=8)
     for seed in range(5):
         for task in ("rte", "mrpc", "cola"):
             yield from (job(task, m, seed) for m in ("majority", "probe"))
-            yield job(task, "plain", seed, **tuned)
+            yield job(task, "plain", seed, **FEW)
 
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or ["few", "full", "hard"]
-    parts = dict(few=few, full=full, hard=hard)
+    names = sys.argv[1:] or ["few", "full", "hard", "terms"]
+    parts = dict(few=few, full=full, hard=hard, terms=terms)
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
     os.chdir(HERE.parent)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TOPICS', 'KINDS', 'PLACES', 'CITIES', 'THINGS', 'MOODS', 'OPINIONS', 'ACTS', 'PEOPLE', 'SURNAMES', 'TAILS', 'ORGS',
            'ROLES', 'PLAIN', 'TENSES', 'NEGATIONS', 'VERBS', 'RELATIONS', 'FLIPS', 'STEMS', 'NANO_TASKS', 'QUESTIONS',
-           'past', 'verb', 'be', 'person', 'clause', 'opinion', 'fact', 'say', 'weaker', 'other', 'pair', 'relate',
-           'relation', 'corrupt', 'maybe_ill', 'row', 'sentences']
+           'CUES', 'past', 'verb', 'be', 'person', 'clause', 'opinion', 'fact', 'say', 'weaker', 'other', 'pair',
+           'relate', 'relation', 'corrupt', 'maybe_ill', 'row', 'sentences']
 
 # %% ../nbs/reference/grammar.ipynb #8d740f46
 import random
@@ -112,13 +112,13 @@ def weaker(r, f):
     if f['where']: ways += [dict(where=False), dict(place=CITIES[f['place']])]
     return {**f, 'neg': (), **r.choice(ways)}
 
-# %% ../nbs/reference/grammar.ipynb #a6fbec14
+# %% ../nbs/reference/grammar.ipynb #3eecaa8f
 def other(r, f):
     def new(old, options): return r.choice([o for o in options if o != old])
-    part = r.choice(['who', 'act', 'thing', 'tense', 'neg'] + ['place'] * f['where'])
-    if part == 'who': return {**f, 'who': [*f['who'][1:], r.choice([p for p in PEOPLE if p not in f['who']])]}
-    return {**f, part: ((), ('not',))[not f['neg']] if part == 'neg' else
-            new(f[part], {'act': range(len(ACTS)), 'thing': THINGS, 'place': CITIES, 'tense': TENSES}[part])}
+    ways = dict(who=[*f['who'][1:], r.choice([p for p in PEOPLE if p not in f['who']])],
+                act=new(f['act'], range(len(ACTS))), thing=new(f['thing'], THINGS), neg=((), ('not',))[not f['neg']])
+    if f['where']: ways['place'] = new(f['place'], CITIES)
+    return {**f, **{part: ways[part] for part in r.sample(list(ways), r.choice((1, 2, 2, 3)))}}
 
 # %% ../nbs/reference/grammar.ipynb #c6275eb1
 def pair(r, way=None, plain=False):
@@ -211,6 +211,13 @@ QUESTIONS = dict(sentiment='overall it was _ .|in sum it is _ .|feeling _ .',
                  entailment='does it follow ? _ .|so is it true ? _ .|follows _ .',
                  relation='the link is _ .|they are linked by _ .|link _ .')
 QUESTIONS = {k: [q.split() for q in v.split('|')] for k, v in QUESTIONS.items()}
+
+# %% ../nbs/reference/grammar.ipynb #2c4db618
+CUES = dict(sentiment='feeling verdict mood rating', topic='topic subject theme area', tense='time when moment hour',
+            country='country where nation land', acceptability='wording grammar form syntax',
+            paraphrase='compare meaning likeness versus', entailment='follows hence therefore implies',
+            relation='link tie bond connection')
+CUES = {k: v.split() for k, v in CUES.items()}
 
 # %% ../nbs/reference/grammar.ipynb #ad34ab91
 def row(r, task, label):

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from infoprompt.core import InfoPromptModel
 from infoprompt.explore import fig_convergence
+from infoprompt.runs import learning_rate
 from infoprompt.tasks import load_data
 
 FILE = Path(__file__).resolve().parent.parent / "nbs/images/convergence.svg"
@@ -25,7 +26,8 @@ def five_runs() -> pd.DataFrame:
     for seed in range(5):
         data = load_data("nano/sentiment", shots=64, seed=seed)
         model = InfoPromptModel("nano", task="nano/sentiment", seed=seed)
-        parts.append(model.fit(data["train"], data["validation"], seed=seed).assign(run=seed))
+        history = model.fit(data["train"], data["validation"], lr=learning_rate(None, "nano"), seed=seed)
+        parts.append(history.assign(run=seed))
     return pd.concat(parts, ignore_index=True)
 
 

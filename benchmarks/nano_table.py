@@ -1,0 +1,37 @@
+"""The table of nano's tasks: every method on the same rows, 5 seeds.
+
+python benchmarks/nano_table.py [base|more ...]      (default: both)
+
+base   majority, zero-shot, untrained, probe, plain prompt tuning and fine-tuning
+more   head only and InfoPrompt
+
+Appends to benchmarks/results/nano_table.jsonl; what that file holds is not run again.
+"""
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from infoprompt.experiments import run_jobs, summary
+
+HERE = Path(__file__).resolve().parent
+TASKS = [f"nano/{t}" for t in ("sentiment", "acceptability", "paraphrase", "entailment", "relation")]
+TUNED = dict(shots=64, n_prompt=4, lrs=[1e-3, 1e-2], epochs=30, batch_size=8)
+BASE = {"majority": dict(shots=64), "zero-shot": dict(shots=64), "untrained": dict(shots=64, n_prompt=4),
+        "probe": dict(shots=64), "plain": TUNED, "fine-tuning": dict(shots=None, lrs=[1e-3], epochs=10, batch_size=32)}
+MORE = {"head only": TUNED, "InfoPrompt": TUNED}
+
+
+def jobs(methods):
+    return [dict(task=task, encoder="nano", seed=seed, method=m, **kw)
+            for seed in range(5) for task in TASKS for m, kw in methods.items()]
+
+
+if __name__ == "__main__":
+    parts = dict(base=BASE, more=MORE)
+    names = sys.argv[1:] or list(parts)
+    if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    for name in names:
+        print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl")).to_string())
