@@ -244,7 +244,8 @@ def test_a_population_of_three_is_three_singles(kw):
         for k in alone:
             torch.testing.assert_close(together[k][r], alone[k][0], atol=1e-5, rtol=1e-5)
         for k, v in model.trained().items():
-            torch.testing.assert_close(params[k].grad[r], v.grad, atol=1e-5, rtol=1e-4)
+            largest = v.grad.abs().max().item()
+            torch.testing.assert_close(params[k].grad[r], v.grad, atol=1e-5 * max(1, largest), rtol=1e-4)
     assert len({round(x, 4) for x in together["ce"][:, 0].tolist()}) == 3
 
 
@@ -293,7 +294,7 @@ def test_reference_states_are_those_of_other_prompts_in_the_same_slots():
         batch = collate([prepared.rows[i]], NANO)
         for j in range(3):
             z = NANO.states(read(NANO, batch, prompts[j:j + 1]))[0, 0]
-            torch.testing.assert_close(prepared.states["reference"][i, j], z, atol=1e-5, rtol=0)
+            torch.testing.assert_close(prepared.states["reference"][i, j], z, atol=1e-4, rtol=0)  # z is of order 10
     own = start_prompt("vocab", 2, NANO)
     assert all((p - own).abs().max() > .01 for p in prompts)
 

@@ -153,11 +153,15 @@ def test_padding_and_neighbours_change_nothing(kind, template, encoders):
     encoder = Encoder("nano") if kind == "nano" else encoders[kind]
     rows, prompt = encode(TEXTS, template, encoder, 4), start_prompt("random", 4, encoder)[None]
     whole = collate(rows, encoder)
-    states = lambda batch: encoder.states(read(encoder, batch, prompt.expand(len(batch["mask_pos"]), -1, -1)))[:, 0]
-    together = states(whole)
+
+    def logits(batch):
+        z = encoder.states(read(encoder, batch, prompt.expand(len(batch["mask_pos"]), -1, -1)))[:, 0]
+        return z @ encoder.decoder.T + encoder.bias
+
+    together = logits(whole)
     assert together.std() > .05
-    for other in (torch.cat([states(collate([r], encoder)) for r in rows]), states(padded(whole, 5, 0, encoder)),
-                  states(padded(whole, 0, 3, encoder)), states(padded(whole, 2, 4, encoder))):
+    for other in (torch.cat([logits(collate([r], encoder)) for r in rows]), logits(padded(whole, 5, 0, encoder)),
+                  logits(padded(whole, 0, 3, encoder)), logits(padded(whole, 2, 4, encoder))):
         torch.testing.assert_close(other, together, atol=1e-5, rtol=0)
 
 
