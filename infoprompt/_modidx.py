@@ -236,7 +236,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'infoprompt.runs.learning_rate': ('reference/runs.html#learning_rate', 'infoprompt/runs.py'),
                                  'infoprompt.runs.lines_of': ('reference/runs.html#lines_of', 'infoprompt/runs.py'),
                                  'infoprompt.runs.load_prompt': ('reference/runs.html#load_prompt', 'infoprompt/runs.py'),
-                                 'infoprompt.runs.majority': ('reference/runs.html#majority', 'infoprompt/runs.py'),
                                  'infoprompt.runs.parse_line': ('reference/runs.html#parse_line', 'infoprompt/runs.py'),
                                  'infoprompt.runs.predictions': ('reference/runs.html#predictions', 'infoprompt/runs.py'),
                                  'infoprompt.runs.read_rows': ('reference/runs.html#read_rows', 'infoprompt/runs.py'),

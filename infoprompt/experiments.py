@@ -31,16 +31,13 @@ from .prompts import collate, encode, read
 from .objective import label_rows
 from .tasks import as_rows, batches, get_task, load_data, scores
 
-# %% ../nbs/08_experiments.ipynb #21df0582
+# %% ../nbs/08_experiments.ipynb #65b082b2
 def majority(
-    data,  # a DatasetDict from `load_data`
     task,  # a `Task`
-    encoder=None,  # not used
-    **_,  # not used
-) -> dict:  # split -> metric -> score
-    "Always the commonest class of the training rows."
-    top = Counter(data["train"]["label"]).most_common(1)[0][0]
-    return {s: scores(task, np.array(data[s]["label"]), np.full(len(data[s]), top)) for s in ("validation", "test")}
+    labels,  # class indices of the rows that are judged
+) -> dict:  # metric -> score
+    "Always the commonest class of the judged rows."
+    return scores(task, np.asarray(labels), np.full(len(labels), np.bincount(labels).argmax()))
 
 # %% ../nbs/08_experiments.ipynb #4f6526a6
 def mask_states(
@@ -167,8 +164,10 @@ def _fine_tune_once(data, task, encoder, seed, lr, epochs, batch_size):
             optim.step(); plan.step()
     return {s: model.evaluate(data[s]) for s in ("validation", "test")} | dict(lr=lr)
 
-# %% ../nbs/08_experiments.ipynb #0fd15a69
-METHODS = {"majority": majority, "zero-shot": zero_shot, "untrained": untrained, "probe": probe,
+# %% ../nbs/08_experiments.ipynb #0a1892c6
+METHODS = {"majority": lambda data, task, *_, **__: {
+               s: majority(task, data[s]["label"]) for s in ("validation", "test")},
+           "zero-shot": zero_shot, "untrained": untrained, "probe": probe,
            "head only": lambda *a, **kw: tuned(*a, **kw, train_prompt=False, beta=0, gamma=0),
            "plain": lambda *a, **kw: tuned(*a, **kw, beta=0, gamma=0),
            "InfoPrompt": lambda *a, **kw: tuned(*a, **kw), "fine-tuning": fine_tune}
