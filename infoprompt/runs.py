@@ -7,7 +7,7 @@ __all__ = ['WRITTEN', 'label_words', 'task_of', 'folder_of', 'settle', 'read_run
            'undisturbed', 'save_run', 'train_run', 'parse_line', 'lines_of', 'read_rows', 'labelled_rows', 'judged',
            'predictions', 'load_prompt', 'facts']
 
-# %% ../nbs/reference/runs.ipynb #89bd1832
+# %% ../nbs/reference/runs.ipynb #484d608a
 import json, re, signal, sys, threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from .core import InfoPromptModel
 from .experiments import majority
-from .explore import fig_convergence, write_html
+from .explore import html_page, show
+from .figures import fig_convergence
 from .prompts import nearest
 from .sources import read_splits
 from .tasks import InputError, as_rows, get_task, infer_task, load_data
@@ -127,7 +128,7 @@ def undisturbed():
     try: yield
     finally: signal.signal(signal.SIGINT, before)
 
-# %% ../nbs/reference/runs.ipynb #64bf5d2c
+# %% ../nbs/reference/runs.ipynb #efc7b542
 def save_run(
     folder:Path,  # of the run
     model,  # an `InfoPromptModel` with a history
@@ -138,9 +139,9 @@ def save_run(
     with undisturbed():
         model.save_pretrained(folder)
         model.history.to_parquet(table := BytesIO())
-        write_whole({folder/"history.parquet": table.getvalue()})
         fig = fig_convergence(model.history, line, first.iloc[0] if len(first) else None)
-        write_html(fig, folder/"convergence.html")
+        page = html_page(show(fig)).encode()
+        write_whole({folder/"history.parquet": table.getvalue(), folder/"convergence.html": page})
     return fig.layout.title.text
 
 # %% ../nbs/reference/runs.ipynb #6f23daed

@@ -1,11 +1,14 @@
 """The browser that figures are tried in: it runs scripts, and it reaches nothing outside this machine."""
-import pandas as pd
+import ast
+
+import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
 from infoprompt.cli import app
-from infoprompt.explore import fig_convergence, show
+from infoprompt.explore import ASSETS, Stops, Typed, explore, show
+from infoprompt.figures import say, told
 
 
 def test_page_runs_scripts(page):
@@ -54,11 +57,20 @@ def test_figure_that_train_writes(watched, run, width):
     assert watched.locator("tbody tr").count() > 20
 
 
+def fig_line(slope=1, start=0., kind="plain", text="no text"):
+    "A line to move."
+    fig = go.Figure(go.Scatter(x=[0, 1, 2], y=[start, start + slope, start + 2*slope], mode="lines"))
+    return say(fig, "{kind}: from {start:.1f} to {end:.1f}, {text}", "A line that ends at {end:.1f}.", kind=kind,
+               start=start, end=start + 2*slope, text=text)
+
+
+MOVED = explore(fig_line, presets=dict(steep=dict(slope=4, start=.5)), slope=Stops([1, 2, 4], "slope", published=2),
+                start=Stops([0., .5], "start"), kind=Stops(["plain", "other"], "kind"), text=Typed("your text"))
+
+
 def shown() -> str:
     "A figure as a notebook's page holds it."
-    steps = range(1, 9)
-    rows = [dict(run=0, step=s, epoch=s / 4, quantity="loss", value=1 / s) for s in steps]
-    return show(fig_convergence(pd.DataFrame(rows)))._repr_mimebundle_()["text/html"]
+    return show(fig_line())._repr_mimebundle_()["text/html"]
 
 
 AMD = "<script>window.define = () => {}; window.define.amd = {};</script>"  # what require.js does to a page
@@ -78,4 +90,105 @@ def test_fragment_without_plotly_shows_its_description(watched, tmp_path):
     (tmp_path / "page.html").write_text(shown(), encoding="utf-8")
     watched.goto((tmp_path / "page.html").as_uri())
     watched.wait_for_function("window.infopromptPlotly")
-    assert watched.inner_text("[role=img]").startswith("Two panels over 2 epochs")
+    assert watched.inner_text("[role=img]") == "A line that ends at 2.0."
+    assert watched.inner_text("figcaption") == "plain: from 0.0 to 2.0, no text"
+
+
+@pytest.fixture
+def moved(watched, tmp_path):
+    "A page with a figure that has controls."
+    (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    html = MOVED._repr_mimebundle_()["text/html"]
+    (tmp_path / "page.html").write_text(f"<!doctype html><title>page</title>{html}", encoding="utf-8")
+    watched.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    watched.goto((tmp_path / "page.html").as_uri())
+    watched.wait_for_selector(".main-svg")
+    yield watched
+    assert watched.said == []
+
+
+def curve(page) -> list[list[float]]:
+    "The y values of the lines that are drawn."
+    return page.evaluate("document.querySelector('.plot').data.map(trace => [...trace.y])")
+
+
+def says(page) -> str:
+    "The figure's sentence."
+    return page.inner_text("figcaption")
+
+
+def test_keyboard_moves_a_slider(moved):
+    moved.get_by_label("slope").focus()
+    moved.keyboard.press("ArrowRight")
+    assert says(moved) == "plain: from 0.0 to 4.0, no text" and moved.url.endswith("#line.slope=2")
+    spoken = moved.get_by_label("slope").get_attribute("aria-valuetext")
+    assert spoken == "2 (published)" == moved.inner_text("output >> nth=0")
+    assert curve(moved) == [[0, 2, 4], [0, 1, 2]], "the new line, and a ghost of the last"
+    assert moved.get_attribute("[role=img]", "aria-label") == "A line that ends at 4.0."
+
+
+def test_mouse_drags_a_slider(moved):
+    box = moved.get_by_label("slope").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    moved.mouse.move(box["x"] + 8, middle)
+    moved.mouse.down()
+    for part in (.5, .98): moved.mouse.move(box["x"] + part * box["width"], middle)
+    moved.mouse.up()
+    assert curve(moved) == [[0, 4, 8], [0, 1, 2]], "the ghost is where the drag began"
+
+
+def test_controls_combine(moved):
+    moved.get_by_label("kind").select_option("other")
+    moved.get_by_label("start").focus()
+    moved.keyboard.press("End")
+    assert says(moved) == "other: from 0.5 to 2.5, no text"
+    assert moved.inner_text("code") == 'fig_line(slope=1, start=0.5, kind="other", text="no text")'
+    ast.parse(moved.inner_text("code"))
+
+
+def test_preset_and_reset(moved):
+    moved.get_by_role("button", name="steep").click()
+    assert says(moved) == "plain: from 0.5 to 8.5, no text"
+    moved.get_by_role("button", name="reset").click()
+    assert says(moved) == "plain: from 0.0 to 2.0, no text" and curve(moved) == [[0, 1, 2]]
+    assert "#" not in moved.url
+
+
+def test_settings_are_copied(moved):
+    moved.get_by_role("button", name="copy these settings").click()
+    moved.get_by_role("button", name="copied").wait_for()
+    text = moved.evaluate("navigator.clipboard.readText()")
+    assert text.startswith("from infoprompt.explore import show\n") and "show(fig_line(slope=1, start=0," in text
+
+
+def test_address_holds_the_settings(moved):
+    moved.goto(moved.url + "#other.k=3&line.slope=4&line.kind=other")
+    moved.reload()
+    moved.wait_for_selector(".main-svg")
+    assert says(moved) == "other: from 0.0 to 8.0, no text"
+    moved.get_by_label("start").focus()
+    moved.keyboard.press("End")
+    assert moved.url.endswith("#other.k=3&line.slope=4&line.start=0.5&line.kind=other")
+
+
+def test_nonsense_in_the_address_is_ignored(moved):
+    moved.goto(moved.url + "#line.slope=77&line.nothing=1")
+    moved.reload()
+    moved.wait_for_selector(".main-svg")
+    assert says(moved) == "plain: from 0.0 to 2.0, no text"
+
+
+def test_typing_waits_for_a_kernel(moved):
+    assert moved.get_by_label("your text").is_disabled()
+
+
+def test_page_formats_as_python_does(page):
+    numbers = [0, 1, -2.5, .1234567, 1234.5678, 1e5, .00098765, .9999, None, "word"]
+    templates = ["{x}", "{x:d}", "{x:.2f}", "{x:.0f}", "{x:.3g}", "{x:.0%}", "{x:.1%}"]
+    renderer = (ASSETS / "explore.js").read_text(encoding="utf-8")
+    found = page.evaluate(f"([ts, ns]) => {{ {renderer}; return ns.map(x => ts.map(t => say(t, {{x}}))); }}",
+                          [templates, numbers])
+    skip = {(-2.5, "{x:d}"), (-2.5, "{x:.0f}"), (1234.5678, "{x:.3g}"), (1e5, "{x:.3g}")}  # ties; exponents
+    for number, row in zip(numbers, found):
+        for template, got in zip(templates, row):
+            assert (number, template) in skip or got == told(template, dict(x=number)), (number, template)

@@ -1,119 +1,138 @@
-"""Curves and figures: right numbers, an honest sentence, and pages that need nothing from outside."""
+"""What a page is given: every answer of a figure, written down small and exactly, and nothing from outside."""
+import base64
 import json
 import math
 import re
+from itertools import product
 
 import numpy as np
-import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given, strategies as st
 
-from infoprompt.explore import curves, description, fig_convergence, fragment, headline, show, write_html
+from infoprompt.explore import ASSETS, Stops, Typed, explore, frame, fragment, html_page, merged, packed, show, tabled
+from infoprompt.figures import say
 
 
-def history(runs: int = 1, epochs: int = 6, per: int = 8, scale: float = 1., validation: bool = True) -> pd.DataFrame:
-    "A history whose loss falls and whose score rises, each run a little higher than the one before."
-    rows = [(r, s, s / per, q, scale * (r + base / s)) for r in range(runs) for s in range(1, epochs * per + 1)
-            for q, base in (("loss", 2.), ("ce", 1.), ("l_rep", 3.), ("l_head", 2.5))]
-    if validation:
-        rows += [(r, e * per, float(e), q, v) for r in range(runs) for e in range(epochs + 1)
-                 for q, v in (("val_accuracy", .5 + .05 * e + .01 * r), ("val_loss", .7 - .01 * e))]
-    return pd.DataFrame(rows, columns=["run", "step", "epoch", "quantity", "value"])
+def fig_line(slope=1, start=0., text="", kind="plain"):
+    "A line; its number of points and its axis follow the kind."
+    at = list(range(3 if kind == "plain" else 5))
+    fig = go.Figure(go.Scatter(x=at, y=[start + slope * x for x in at], mode="lines"))
+    fig.update_yaxes(type="log" if kind == "log" else "linear")
+    return say(fig, "{kind} line to {end:.1f} " + text, "A line.", kind=kind, end=start + slope * at[-1])
 
 
-def test_validation_is_left_as_it_is():
-    found = curves(history())["val_accuracy"]
-    np.testing.assert_allclose(found["mean"], [.5, .55, .6, .65, .7, .75, .8])
-    assert (found["sd"] == 0).all()
+CONTROLS = dict(slope=Stops([1, 2, 4], "slope", published=2), start=Stops([0., .5], "start"),
+                kind=Stops(["plain", "log"], "kind"))
 
 
-def test_terms_are_means_over_windows():
-    h = history(epochs=30)
-    want = h.query("quantity == 'ce'")["value"].to_numpy().reshape(30, 8).mean(1)
-    np.testing.assert_allclose(curves(h)["ce"]["mean"], want)
+def unpacked(table: dict) -> list:
+    "What the renderer makes of a packed table."
+    ints = np.frombuffer(base64.b64decode(table["data"]), "<i2").astype(float)
+    values = table["offset"] + table["scale"] * ints
+    values = np.exp(values) if table["log"] else values
+    return np.where(ints == -2**15, np.nan, values).reshape(-1, table["width"]).tolist()
 
 
-def test_bands_are_standard_deviations_over_runs():
-    found = curves(history(runs=3, epochs=30))
-    np.testing.assert_allclose(found["loss"]["sd"], 1.)
-    np.testing.assert_allclose(found["val_accuracy"]["sd"], .01)
+def filled(node, at: dict, stops: dict):
+    "What the renderer makes of a frame at one place of the grid."
+    if isinstance(node, list): return [filled(part, at, stops) for part in node]
+    if not isinstance(node, dict): return node
+    if "$" not in node: return {key: filled(part, at, stops) for key, part in node.items()}
+    table, flat = node["$"], 0
+    for name in table["over"]: flat = flat * stops[name] + at[name]
+    return (table["rows"] if "rows" in table else unpacked(table["packed"]))[table["index"][flat]]
 
 
-@given(epochs=st.integers(1, 70), per=st.integers(1, 40), points=st.integers(1, 50))
-def test_windows_hold_every_step_once(epochs, per, points):
-    steps = np.arange(1, epochs * per + 1)
-    h = pd.DataFrame(dict(run=0, step=steps, epoch=steps / per, quantity="loss", value=1.))
-    found = curves(h, points)["loss"]
-    assert (found["mean"] == 1).all() and min(points, len(steps)) <= len(found) + 1 and len(found) <= len(steps)
-    assert found["epoch"].is_monotonic_increasing and found["epoch"].is_unique
+def test_every_setting_is_stored():
+    spec = explore(fig_line, **CONTROLS).spec
+    stops = {name: len(control.values) for name, control in CONTROLS.items()}
+    for places in product(*map(range, stops.values())):
+        at = dict(zip(stops, places))
+        want = frame(fig_line(**{name: CONTROLS[name].values[i] for name, i in at.items()}))
+        found = filled(spec["frame"], at, stops)
+        np.testing.assert_allclose(found["data"][0].pop("y"), want["data"][0].pop("y"), atol=1e-4)
+        assert found == want
 
 
-def test_headline_says_when_nothing_was_learnt():
-    found = curves(history())
-    assert headline(found, .9) == "No better than the majority class: validation accuracy 0.80 at best, against 0.90"
-    assert headline(found, .5) == "Validation accuracy went from 0.50 to 0.80 at best; the majority class gets 0.50"
-    assert "no validation rows" in headline(curves(history(validation=False)))
+def test_a_part_follows_only_its_controls():
+    parts = explore(fig_line, **CONTROLS).spec["frame"]
+    assert parts["data"][0]["x"]["$"]["over"] == ["kind"] == parts["layout"]["yaxis"]["type"]["$"]["over"]
+    assert parts["data"][0]["mode"] == "lines"
 
 
-def panels(fig) -> dict:
-    "Names of the lines in each panel."
-    return {axis: [t.name for t in fig.data if (t.yaxis or "y") == axis and t.meta != "band"] for axis in ("y", "y2")}
+number = st.one_of(st.none(), st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6)))
 
 
-def test_figure_has_both_panels_and_all_lines():
-    fig = fig_convergence(history(), majority=.5, untrained=.48, probe=.7)
-    assert panels(fig) == {"y": ["loss", "cross-entropy", "L_rep", "L_head", "CE on validation"],
-                           "y2": ["validation", "majority", "untrained", "probe"]}
-    assert not [t for t in fig.data if t.meta == "band"]
-    told = fig.layout.meta["description"]
-    assert all(words in told for words in ("nats", "0.7: probe", "validation accuracy from 0.5 to 0.8"))
+@given(st.integers(1, 6).flatmap(lambda n: st.lists(st.lists(number, min_size=n, max_size=n), min_size=1, max_size=4)))
+def test_packed_numbers_come_back(rows):
+    want, found = (np.array(r, dtype=float) for r in (rows, unpacked(packed(rows))))
+    assert (np.isnan(want) == np.isnan(found)).all()
+    kept = want[np.isfinite(want)]
+    if kept.size and kept.min() > 0 and kept.max() > 1e3 * kept.min():
+        np.testing.assert_allclose(found, want, rtol=math.log(kept.max() / kept.min()) / 2**15 + 1e-9)
+    elif kept.size:
+        np.testing.assert_allclose(found, want, atol=(kept.max() - kept.min()) / 2**16 + 1e-9 * abs(kept).max())
 
 
-def test_several_runs_have_bands_in_both_panels():
-    bands = [t for t in fig_convergence(history(runs=3)).data if t.meta == "band"]
-    assert len(bands) == 2 and max(bands[1].y) <= 1
+@pytest.mark.parametrize("rows", [[[0, 1, 2], [30000, -4, 7]], [[5]], [[-3, None]]])
+def test_whole_numbers_are_exact(rows):
+    assert np.array_equal(unpacked(packed(rows)), np.array(rows, dtype=float), equal_nan=True)
 
 
-def test_axis_is_logarithmic_where_terms_differ():
-    assert fig_convergence(history(epochs=1, per=4)).layout.yaxis.type is None
-    assert fig_convergence(history(epochs=300)).layout.yaxis.type == "log"
+def test_tables_hold_each_value_once():
+    found = tabled(["a", "b", "a", "b"], dict(one=2, two=2))
+    assert found == dict(over=["two"], index=[0, 1], rows=["a", "b"])
 
 
-@pytest.mark.parametrize("h", [history(validation=False), history().query("step == 0"), history(epochs=1, per=1)],
-                         ids=["no validation", "stopped before a step", "one step"])
-def test_figure_of_an_incomplete_history(h):
-    assert fig_convergence(h, majority=.5).layout.title.text
+def test_parts_of_other_shapes_are_kept_whole():
+    parts = [dict(a=[1]), dict(a=[1, 2]), dict(b=0), dict(a=None)]
+    found = merged(parts, dict(k=4))
+    assert [filled(found, dict(k=i), dict(k=4)) for i in range(4)] == parts
+
+
+def test_start_must_be_a_stop():
+    with pytest.raises(ValueError, match="starts at slope=1, which is no stop: add it to"):
+        explore(fig_line, slope=Stops([2, 4], "slope")).spec
+
+
+def test_unknown_setting_is_named():
+    with pytest.raises(ValueError, match="fig_line has no setting 'steep': it has slope, start"):
+        explore(fig_line, steep=Stops([1], "steep"))
+
+
+def test_typed_text_is_not_tabled():
+    spec = explore(fig_line, text=Typed("your text"), kind=CONTROLS["kind"]).spec
+    assert [c["values"] for c in spec["controls"]] == [None, ["plain", "log"]]
+    assert spec["frame"]["sentence"] == "{kind} line to {end:.1f} "
 
 
 def test_no_number_that_json_lacks():
-    h = history()
-    h.loc[h["quantity"] == "l_rep", "value"] = math.inf
-    text = fragment(fig_convergence(h))
-    assert "NaN" not in text and "Infinity" not in text
+    fig = go.Figure(go.Scatter(y=[math.inf, math.nan, 1.]))
+    text = fragment(show(fig).spec, show(fig).first)
+    assert not re.search(r"NaN|[^.]Infinity", text.split("show(place, {")[1])
 
 
-def test_shown_is_two_types_and_the_same_each_time():
-    first, second = (show(fig_convergence(history(), .5))._repr_mimebundle_() for _ in range(2))
+def test_bundle_is_two_types_and_the_same_each_time():
+    first, second = (explore(fig_line, **CONTROLS)._repr_mimebundle_() for _ in range(2))
     assert first == second and set(first) == {"application/vnd.plotly.v1+json", "text/html"}
     json.dumps(first)
-    assert re.search(r'id="fig-[0-9a-f]{12}" role="img" aria-label="Two panels', first["text/html"])
-    assert show(fig_convergence(history(epochs=7)))._repr_mimebundle_() != first
+    assert re.search(r'<figure id="fig-[0-9a-f]{12}"><figcaption>plain line to 2.0 </figcaption>', first["text/html"])
+    assert show(fig_line(slope=3))._repr_mimebundle_() != show(fig_line())._repr_mimebundle_()
 
 
-def test_text_is_escaped(tmp_path):
-    fig = fig_convergence(history()).update_layout(title_text="</script><b>", meta=dict(description='"<i>'))
-    write_html(fig, tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
+def test_text_is_escaped():
+    fig = say(go.Figure(go.Scatter(y=[1])), "</script><b>", '"<i>')
+    text = html_page(show(fig))
     assert "</script><b>" not in text and '"<i>' not in text
 
 
-def test_page_is_whole_and_self_contained(tmp_path):
-    write_html(fig_convergence(history(), .5, .5), tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
-    assert '<html lang="en">' in text and "<title>Validation accuracy" in text and "<details>" in text
+def test_page_is_self_contained():
+    text = html_page(explore(fig_line, **CONTROLS))
+    assert '<html lang="en">' in text and "<title>plain line to 2.0 </title>" in text and "<details>" in text
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", text[:text.index("<script>")])
-    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_description_of_lines():
-    assert description(curves(history()), dict(majority=.5)).endswith("Horizontal line at 0.5: majority.")
+def test_renderer_is_short():
+    lines = (ASSETS / "explore.js").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 300 and max(map(len, lines)) <= 120

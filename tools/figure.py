@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
 from infoprompt.core import InfoPromptModel
-from infoprompt.explore import fig_convergence
+from infoprompt.figures import fig_convergence
 from infoprompt.runs import learning_rate
 from infoprompt.tasks import load_data
 
