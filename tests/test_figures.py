@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
-from infoprompt.figures import curves, description, fig_convergence, headline, told
+from infoprompt.figures import curves, description, fig_convergence, fig_strip, headline, told
 
 
 def history(runs: int = 1, epochs: int = 6, per: int = 8, scale: float = 1., validation: bool = True) -> pd.DataFrame:
@@ -91,3 +91,11 @@ def test_description_of_lines():
                                                     ("{x} of {x}", 1, "1 of 1")])
 def test_templates(template, number, want):
     assert told(template, dict(x=number)) == want
+
+
+def test_strip_shows_every_place_and_escapes_tokens():
+    places = [dict(token=t, kind=k, slot=-1, position=i, type=0, seen=1)
+              for i, (t, k) in enumerate([("<s>", "special"), ("P0", "prompt"), ("<mask>", "mask")])]
+    cells = fig_strip(places).data[0]
+    assert [row[0] for row in cells.text] == ["&lt;s&gt;", "P0", "&lt;mask&gt;"]
+    assert [row[0] for row in cells.z] == [0, 2, 3]

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from safetensors.torch import save_file
 
 from infoprompt.encoders import Encoder
-from infoprompt.prompts import (STARTS, collate, cut, encode, grad_norm, instance_params, instance_prompt, nearest,
-                                parse, place, positions, read, slot_counts, start_prompt, unprompted)
+from infoprompt.prompts import (STARTS, TEMPLATES, collate, cut, encode, fig_slots, grad_norm, instance_params,
+                                instance_prompt, nano, nearest, parse, place, positions, read, slot_counts, start_prompt,
+                                unprompted)
 from infoprompt.tasks import PAIR, PREFIX, SINGLE, InputError
 
 settings.register_profile("infoprompt", deadline=None, max_examples=40)
@@ -304,3 +305,20 @@ def test_nearest_words_find_themselves(encoders):
 def test_gradient_norm():
     p = torch.tensor([3., 4.], requires_grad=True)
     assert grad_norm((p**2).sum() / 2, p) == 5 and grad_norm(torch.ones(1, requires_grad=True).sum(), p) == 0
+
+
+@pytest.mark.parametrize("template", ["single", "pair", "prefix", "[CLS] [P] {text} it was [MASK] . [SEP]"])
+@pytest.mark.parametrize("n", [1, 4, 8])
+def test_figure_shows_what_encode_lays_out(template, n):
+    cells = fig_slots(template, n, "peter will locate the garment . | the glove").data[0].text
+    row, = encode([dict(text="peter will locate the garment .", pair="the glove")], TEMPLATES.get(template, template),
+                  nano(), n)
+    seen = [line for line in cells if line[4] == "1"]
+    assert [int(line[1]) for line in seen] == row["slot"] and len(seen) == len(row["input_ids"])
+    assert [int(line[2]) for line in seen] == list(range(2, 2 + len(seen))), "RoBERTa counts positions from 2"
+    assert seen[row["mask_pos"]][0] == "&lt;mask&gt;"
+
+
+def test_figure_takes_any_text():
+    assert fig_slots(text="zzz").data[0].text
+    with pytest.raises(InputError, match="has 0"): fig_slots("{text}")
