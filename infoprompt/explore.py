@@ -11,9 +11,9 @@ __all__ = ['ASSETS', 'RENDERER', 'SOURCES', 'LIVE', 'PAGE', 'Stops', 'Typed', 'c
 import base64, hashlib, html, json, math, os, sys
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import files
 from inspect import signature
 from itertools import product
-from pathlib import Path
 
 import anywidget, numpy as np, plotly.graph_objects as go, traitlets
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
@@ -118,9 +118,9 @@ def frame(
                 numbers={k: tidy(v) for k, v in meta.get("numbers", {}).items()})
 
 # %% ../nbs/07_explore.ipynb #989f9ab5
-ASSETS = Path(__file__ if "__file__" in globals() else "../infoprompt/explore.py").parent/"assets"
+ASSETS = files("infoprompt")/"assets"
 RENDERER = (ASSETS/"explore.js").read_text(encoding="utf-8")
-SOURCES = ["plotly.min.js", "/plotly.min.js", f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js"]
+SOURCES = ["plotly.min.js", "../plotly.min.js", f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js"]
 
 # %% ../nbs/07_explore.ipynb #15f430dc
 def script_json(
