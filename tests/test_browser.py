@@ -7,8 +7,8 @@ from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
 from infoprompt.cli import app
-from infoprompt.explore import ASSETS, Stops, Typed, explore, show
-from infoprompt.figures import say, told
+from infoprompt.explore import Stops, Typed, explore, show
+from infoprompt.figures import ASSETS, say, told
 
 
 def test_page_runs_scripts(page):

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given, strategies as st
 
-from infoprompt.explore import ASSETS, Stops, Typed, explore, frame, fragment, html_page, merged, packed, show, tabled
-from infoprompt.figures import say
+from infoprompt.explore import Stops, Typed, explore, frame, fragment, html_page, merged, packed, show, tabled
+from infoprompt.figures import ASSETS, say
 
 
 def fig_line(slope=1, start=0., text="", kind="plain"):

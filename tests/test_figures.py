@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
-from infoprompt.figures import curves, description, fig_convergence, fig_strip, headline, told
+from infoprompt.figures import curves, description, fig_convergence, fig_run, fig_strip, headline, stored_runs, told
 
 
 def history(runs: int = 1, epochs: int = 6, per: int = 8, scale: float = 1., validation: bool = True) -> pd.DataFrame:
@@ -99,3 +99,11 @@ def test_strip_shows_every_place_and_escapes_tokens():
     cells = fig_strip(places).data[0]
     assert [row[0] for row in cells.text] == ["&lt;s&gt;", "P0", "&lt;mask&gt;"]
     assert [row[0] for row in cells.z] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("terms", ["published", "none"])
+def test_stored_runs_are_drawn_by_seed(terms):
+    every, one = fig_run(terms=terms), fig_run("2", terms)
+    assert [t.meta for t in one.data].count("band") == 0 < [t.meta for t in every.data].count("band")
+    assert ("L_rep" in [t.name for t in one.data]) == (terms == "published")
+    assert sorted(r["seed"] for r in stored_runs() if r["terms"] == terms) == list(range(5))

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from infoprompt.encoders import Encoder
 from infoprompt.prompts import (STARTS, TEMPLATES, collate, cut, encode, fig_slots, grad_norm, instance_params,
-                                instance_prompt, nano, nearest, parse, place, positions, read, slot_counts, start_prompt,
-                                unprompted)
+                                instance_prompt, nano, nearest, parse, place, positions, read, slot_counts,
+                                start_prompt, unprompted)
 from infoprompt.tasks import PAIR, PREFIX, SINGLE, InputError
 
 settings.register_profile("infoprompt", deadline=None, max_examples=40)

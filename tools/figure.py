@@ -1,4 +1,4 @@
-"""Writes nbs/images/convergence.svg, README's figure: five seeds of `infoprompt train`, drawn by headless chromium.
+"""Writes nbs/images/convergence.svg, README's figure: the five stored trainings, drawn by headless chromium.
 
 usage: python tools/figure.py
 """
@@ -8,27 +8,12 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
-import pandas as pd
 from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.figures import fig_convergence
-from infoprompt.runs import learning_rate
-from infoprompt.tasks import load_data
+from infoprompt.figures import fig_run
 
 FILE = Path(__file__).resolve().parent.parent / "nbs/images/convergence.svg"
-
-
-def five_runs() -> pd.DataFrame:
-    "History of the default training with five seeds of data, start and order."
-    parts = []
-    for seed in range(5):
-        data = load_data("nano/sentiment", shots=64, seed=seed)
-        model = InfoPromptModel("nano", task="nano/sentiment", seed=seed)
-        history = model.fit(data["train"], data["validation"], lr=learning_rate(None, "nano"), seed=seed)
-        parts.append(history.assign(run=seed))
-    return pd.concat(parts, ignore_index=True)
 
 
 def svg(fig  # a plotly figure
@@ -47,9 +32,7 @@ def svg(fig  # a plotly figure
 
 
 if __name__ == "__main__":
-    history = five_runs()
-    start = history.query("step == 0 and quantity == 'val_accuracy'").value.mean()
-    fig = fig_convergence(history, majority=.5, untrained=start)
+    fig = fig_run()
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(svg(fig))
-    print(fig.layout.meta)
+    print(fig.layout.meta["about"])

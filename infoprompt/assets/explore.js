@@ -81,9 +81,11 @@ const plotly = sources => window.infopromptPlotly ??= (async () => {
 })();
 
 // A line that moved leaves a thin grey trace where it was.
-const ghosts = (spec, before) => before.data
-  .filter((trace, i) => spec.frame.data[i] && JSON.stringify(spec.frame.data[i]).includes('"$"')
-    && (trace.mode ?? "").includes("lines") && trace.meta !== "band" && trace.visible !== false)
+const same = (one, other) => one.name === other.name && one.yaxis === other.yaxis
+  && JSON.stringify([one.x, one.y]) === JSON.stringify([other.x, other.y]);
+const ghosts = (before, now) => before.data
+  .filter(trace => (trace.mode ?? "").includes("lines") && trace.meta !== "band" && trace.visible !== false
+    && !now.data.some(other => same(trace, other)))
   .map(({x, y, xaxis, yaxis}) => ({x, y, xaxis, yaxis, mode: "lines", hoverinfo: "skip", showlegend: false,
     opacity: .6, line: {color: "#80848c", width: 1.5, dash: "dot"}}));
 
@@ -110,7 +112,7 @@ const show = (place, spec, sources, ask) => {
     if (!window.Plotly || !frame) return;
     if (!plot.data) plot.textContent = "";
     const layout = {...frame.layout, font: {...frame.layout.font, color: getComputedStyle(place).color}};
-    window.Plotly.react(plot, [...frame.data, ...before ? ghosts(spec, before) : []], layout,
+    window.Plotly.react(plot, [...frame.data, ...before ? ghosts(before, frame) : []], layout,
       {responsive: true, displayModeBar: false});
   };
   const update = async () => {

@@ -1,0 +1,42 @@
+"""Ten trainings for the figure of a training run: five seeds, with the published information terms and without.
+
+python benchmarks/training_run.py
+
+Writes infoprompt/assets/training_run.json, which `infoprompt.figures.fig_run` draws.
+"""
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from infoprompt.core import InfoPromptModel
+from infoprompt.experiments import majority
+from infoprompt.figures import as_list, curves
+from infoprompt.runs import learning_rate
+from infoprompt.tasks import load_data
+from infoprompt.training import write_whole
+
+ROOT = Path(__file__).resolve().parent.parent
+TERMS = dict(published=dict(beta=.1, gamma=.05), none=dict(beta=0, gamma=0))
+
+
+def run(seed: int, terms: str) -> dict:
+    "Curves and lines of one default training with one seed for data, start and order."
+    data = load_data("nano/sentiment", shots=64, seed=seed)
+    model = InfoPromptModel("nano", task="nano/sentiment", seed=seed, **TERMS[terms])
+    history = model.fit(data["train"], data["validation"], lr=learning_rate(None, "nano"), seed=seed, progress=False)
+    found = {q: dict(epoch=as_list(c["epoch"]), value=as_list(c["mean"])) for q, c in curves(history).items()}
+    return dict(seed=seed, terms=terms, curves=found, untrained=found["val_accuracy"]["value"][0],
+                majority=majority(model.task, data["validation"]["label"])["accuracy"])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]: sys.exit(__doc__)
+    runs = [run(seed, terms) for terms in TERMS for seed in tqdm(range(5), desc=terms)]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    made = dict(command="python benchmarks/training_run.py", commit=commit.strip(),
+                versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
+    write_whole({ROOT/"infoprompt/assets/training_run.json": json.dumps(dict(made=made, runs=runs)).encode()})
