@@ -1,6 +1,8 @@
 """What all tests share: nothing reaches a network, figures are static, and a test that lacks its means says which."""
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +21,25 @@ os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLEL
 def root() -> Path:
     "The project's folder."
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    "A copy of what nbdev reads, that tests may write into."
+    folder = tmp_path_factory.mktemp("project")
+    for name in "nbs", "infoprompt":
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "_*.yml"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def processed(project) -> Path:
+    "The notebooks as nbdev hands them to Quarto: it runs each cell that imports or exports."
+    command = [sys.executable, "-c", "from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return project / "_proc"
 
 
 @pytest.fixture(scope="session")

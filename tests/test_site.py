@@ -1,0 +1,274 @@
+"""The pages as a reader without a kernel gets them: drawn, moved by mouse and by keyboard, read by axe, on a phone."""
+import base64
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from nbdev.config import nbpath2html
+
+import pages
+from conftest import ROOT
+from infoprompt.explore import frame
+from infoprompt.figures import told
+
+NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb"))
+             if not any(part[0] in "._" for part in path.relative_to(ROOT).parts)]
+NAMES = {nbpath2html(path.relative_to(ROOT / "nbs")).as_posix(): path for path in NOTEBOOKS}
+FRAGMENT = re.compile(r'<figure id=\\?"(fig-[0-9a-f]+)')
+WITH_FIGURES = [name for name, path in NAMES.items() if FRAGMENT.search(path.read_text(encoding="utf-8"))]
+SHOTS = ROOT / "build/screenshots"
+FIGURE = "figure.infoprompt"
+MEGABYTE = 2**20
+
+DRAWN = """count => document.querySelectorAll("figure.infoprompt .plot .main-svg:first-child").length >= count"""
+STATE = """figure => {
+  const plot = figure.querySelector(".plot"), text = name => figure.querySelector(name)?.textContent ?? "";
+  return {says: text("figcaption"), settings: text(".settings code"), about: plot.getAttribute("aria-label"),
+          data: JSON.parse(JSON.stringify(plot.data.map(({x, y, z, text}) => ({x, y, z, text}))))};
+}"""
+OVERFLOW = """() => [...document.querySelectorAll("figure.infoprompt, figure.infoprompt :not(svg *)")]
+  .filter(node => node.getBoundingClientRect().right > innerWidth + 1).map(node => node.outerHTML.slice(0, 200))"""
+# The text of axes and legends, whose contrast axe does not measure in an svg.
+FAINT = """() => {
+  const probe = document.createElement("p"), rgb = colour => colour.match(/[\\d.]+/g).map(Number);
+  probe.style.color = "canvas"; document.body.append(probe);
+  const body = getComputedStyle(document.body).backgroundColor, canvas = getComputedStyle(probe).color;
+  probe.remove();
+  const light = colour => {
+    const [r, g, b] = rgb(colour).map(c => (c /= 255) <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const ground = light(rgb(body)[3] === 0 ? canvas : body);
+  const ratio = at => (Math.max(at, ground) + .05) / (Math.min(at, ground) + .05);
+  return [...document.querySelectorAll(".main-svg :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .legend) text")]
+    .filter(node => ratio(light(getComputedStyle(node).fill)) < 4.5)
+    .map(node => `${node.textContent} ${getComputedStyle(node).fill}`);
+}"""
+
+
+def built_by_quarto(folder) -> None:
+    "Build the real site in a copy of the project, as .github/workflows/docs.yml does."
+    for command in ["tools/site.py"], ["-m", "nbdev.quarto"], ["tools/site.py", "--built"]:
+        subprocess.run([sys.executable, *command], cwd=folder, check=True)
+
+
+@pytest.fixture(scope="module", params=["nbconvert", "quarto"])
+def site(request, tmp_path_factory):
+    "The address of the site: as plain pages, and as the real one where Quarto is."
+    folder = tmp_path_factory.mktemp("site")
+    if request.param == "quarto":
+        if not shutil.which("quarto"):
+            pytest.skip("no quarto on the PATH: the real site is not built here, its pages are tried without it")
+        skipped = shutil.ignore_patterns(".*", "_proc", "_docs", "__pycache__", "build", "benchmarks")
+        shutil.copytree(ROOT, folder / "all", ignore=skipped, symlinks=True)
+        built_by_quarto(folder / "all")
+        folder = folder / "all/_docs"
+    else:
+        processed = request.getfixturevalue("processed")
+        shutil.copytree(processed / "images", folder / "images")
+        pages.written(processed, folder)
+    with pages.served(folder) as address:
+        yield address
+
+
+@pytest.fixture
+def reader(browser, site):
+    "Opens pages of the site, and keeps what they say and ask for."
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.said, page.asked = [], []
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    context.route(lambda url: not url.startswith((site, "data:", "blob:")), lambda route: route.abort())
+
+    def opened(name: str, **media):
+        page.emulate_media(**media)
+        page.goto(f"{site}/{name}")
+        found = set(FRAGMENT.findall(page.content()))
+        page.wait_for_function(DRAWN, arg=len(found))
+        return page
+    yield opened
+    assert not page.said
+    assert all(url.startswith((site, "data:", "blob:")) for url in page.asked), "a page asks for what is elsewhere"
+    context.close()
+
+
+def faults(page,
+           part=None  # a selector; else all of the page
+           ) -> list[str]:
+    "What axe finds that keeps people out, and text of figures that is hard to see."
+    found = Axe().run(page, part).response["violations"]
+    told = [f"{fault['id']}: {node['html']}" for fault in found if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]]
+    return told + page.evaluate(FAINT)
+
+
+def shot(page, name: str, kind: str):
+    "Keep a picture of a page."
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name.replace('/', '-').removesuffix('.html')}-{kind}.png", full_page=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_keeps_nobody_out(reader, name):
+    page = reader(name)
+    assert not faults(page)
+    assert page.get_attribute("html", "lang") == "en" and page.title() and page.locator("main h1").count() == 1
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+
+
+def state(figure) -> dict:
+    "What a figure says, its settings, its description and the numbers that it draws."
+    return figure.evaluate(STATE)
+
+
+def settle(figure, before: dict) -> dict:
+    "The state after a control was touched: its settings must differ from those before."
+    figure.page.wait_for_function("([f, before]) => f.querySelector('.settings code').textContent !== before",
+                                  arg=[figure.element_handle(), before["settings"]])
+    return state(figure)
+
+
+def differs(one: dict, other: dict) -> bool:
+    "Is something else said or drawn?"
+    return one["says"] != other["says"] or one["data"] != other["data"][:len(one["data"])]
+
+
+def size(node) -> float:
+    "The largest number in nested lists."
+    if isinstance(node, list): return max(map(size, node), default=0)
+    return abs(node) if isinstance(node, (int, float)) else 0
+
+
+def close(found,  # nested lists of numbers and texts
+          told,  # the same
+          most: float  # the largest number that this part of the figure shows at any setting
+          ) -> bool:
+    "Are these the same, numbers within what two bytes hold?"
+    if isinstance(told, list): return len(found) == len(told) and all(close(*p, most) for p in zip(found, told))
+    if not isinstance(told, (int, float)): return found == told
+    return math.isclose(found, told, rel_tol=1e-3, abs_tol=1e-4 * most)
+
+
+def computed(figure) -> dict:
+    "What the copied lines of Python define; empty where the function is the page's own."
+    figure.get_by_role("button", name="copy these settings").click()
+    figure.get_by_role("button", name="copied").wait_for()
+    text, names = figure.page.evaluate("navigator.clipboard.readText()"), {}
+    if text.count("import") > 1: exec(text, names)
+    return names
+
+
+def assert_as_computed(found: list[dict],  # states of a figure
+                       names: dict  # where their settings, a call, can be evaluated
+                       ):
+    "A page shows what Python computes for its settings, at both ends of a control."
+    for state in found[0], found[-1]:
+        want = frame(eval(state["settings"], names))
+        assert state["says"] == told(want["sentence"], want["numbers"])
+        assert state["about"] == told(want["about"], want["numbers"])
+        for i, trace in enumerate(want["data"]):
+            for part, shown in state["data"][i].items():
+                most = max(size(other["data"][i].get(part)) for other in found)
+                assert close(shown, values(trace[part]), most), f"{part} of trace {i} at {state['settings']}"
+
+
+def values(array):
+    "A trace's array as a list: plotly may pack numbers in base64."
+    if not isinstance(array, dict): return array
+    return np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]).tolist()
+
+
+def walked(figure, control) -> list[dict]:
+    "States at all stops of a slider or a list, reached with the keyboard."
+    places = control.evaluate("node => node.options?.length ?? Number(node.max) + 1")
+    control.press("Home")
+    found = [state(figure)]
+    for _ in range(1, places):
+        control.press("ArrowDown" if control.evaluate("node => node.tagName") == "SELECT" else "ArrowRight")
+        found.append(settle(figure, found[-1]))
+    return found
+
+
+@pytest.fixture(params=WITH_FIGURES)
+def moving(reader, request):
+    "The figures of a page that have controls."
+    page = reader(request.param)
+    found = page.locator(FIGURE).all()
+    return [figure for figure in found if figure.locator(".controls").count()]
+
+
+def test_keyboard_moves_every_control(moving):
+    for figure in moving:
+        names = computed(figure)
+        for control in figure.locator("input[type=range], select").all():
+            start = state(figure)
+            found = walked(figure, control)
+            assert len({s["settings"] for s in found}) == len(found), "each stop has its own settings"
+            assert any(differs(start, s) for s in found), f"{start['settings']}: a control that changes nothing"
+            if names: assert_as_computed(found, names)
+            figure.get_by_role("button", name="reset").press("Enter")
+            assert state(figure) == start
+
+
+def test_mouse_moves_every_control(moving):
+    for figure in moving:
+        start = state(figure)
+        for control in figure.locator("input[type=range]").all():
+            box = control.bounding_box()
+            at_end = control.evaluate("node => node.value === node.max")
+            control.click(position=dict(x=2 if at_end else box["width"] - 2, y=box["height"] / 2))
+            settle(figure, start)
+            figure.get_by_role("button", name="reset").click()
+            assert state(figure) == start
+        for control in figure.locator("select").all():
+            last = control.evaluate("node => node.selectedIndex === node.length - 1 ? 0 : node.length - 1")
+            control.select_option(index=last)
+            settle(figure, start)
+            figure.get_by_role("button", name="reset").click()
+            assert state(figure) == start
+        assert figure.locator("input[type=text]:enabled").count() == 0, "nobody answers a typed text here"
+
+
+def test_every_preset_by_mouse_and_keyboard(moving):
+    for figure in moving:
+        start = state(figure)
+        for button in figure.locator(".controls button").all():
+            if button.inner_text() == "reset": continue
+            button.click()
+            clicked = settle(figure, start)
+            assert differs(start, clicked), f"{button.inner_text()} changes nothing"
+            figure.get_by_role("button", name="reset").click()
+            button.press("Enter")
+            assert settle(figure, start) == clicked
+            figure.get_by_role("button", name="reset").click()
+            assert state(figure) == start and "#" not in figure.page.url
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_figures_in_the_dark_and_on_a_phone(reader, name):
+    page = reader(name, color_scheme="dark")
+    assert not faults(page, FIGURE)
+    shot(page, name, "dark")
+    page.set_viewport_size(dict(width=390, height=844))
+    page.wait_for_function("[...document.querySelectorAll('.plot .main-svg')].every(s => s.clientWidth <= 390)")
+    assert page.evaluate(OVERFLOW) == []
+    page.emulate_media(color_scheme="light")
+    shot(page, name, "phone")
+    about = [plot.get_attribute("aria-label") for plot in page.locator(f"{FIGURE} [role=img]").all()]
+    assert about and all(len(text) > 20 for text in about), "each figure in words"
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_figures_of_a_page_are_light(name):
+    cells = json.loads(NAMES[name].read_text(encoding="utf-8"))["cells"]
+    found = [html for cell in cells for output in cell.get("outputs", ())
+             if FRAGMENT.search(html := "".join(output.get("data", {}).get("text/html", "")))]
+    assert sum(len(html.encode()) for html in found) <= MEGABYTE
