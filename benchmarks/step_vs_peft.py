@@ -18,6 +18,7 @@ import platform
 import random
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,8 +33,9 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from infoprompt.core import InfoPromptModel
-from infoprompt.feeds import Feed, Prepared
 from infoprompt.encoders import Encoder, resolve
+from infoprompt.feeds import Feed, Rows
+from infoprompt.population import Population, terms
 from infoprompt.tasks import SINGLE, Task
 from infoprompt.training import State, one_step
 
@@ -52,14 +54,15 @@ def our_step(encoder, batch_size: int, length: int, n_prompt: int, beta: float, 
     "Our step as a function without arguments, and the shape of its batch."
     model = InfoPromptModel(encoder, TASK, n_prompt=n_prompt, beta=beta, gamma=gamma, k=k)
     model.encoder.max_length = length
-    feed = Feed(model, Prepared(model, rows_of(encoder, batch_size * 4, length)), batch_size, [(0, 0)])
+    alone = Population([model])
+    feed = Feed(alone, Rows(alone, rows_of(encoder, batch_size * 4, length)), batch_size, [(0, 0)])
     accelerator, state = Accelerator(cpu=True), State.fresh({n: p.detach()[None] for n, p in model.trained().items()})
     rates = torch.full((1,), 1e-3)
     read = encoder.read
 
     def step():
         if layers == "all rows": encoder.read, read.rows = None, None
-        one_step(state, model.terms, feed(*divmod(state.step, len(feed))), accelerator, rates, .01, 1., 1)
+        one_step(state, partial(terms, alone), feed(*divmod(state.step, len(feed))), accelerator, rates, .01, 1., 1)
         encoder.read = read
     return step, feed(0, 0)["input_ids"].shape[1:]
 

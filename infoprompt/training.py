@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['per_run', 'clip', 'adamw_step', 'schedule', 'History', 'write_whole', 'read_tensors', 'State', 'save_state',
            'load_state', 'gradients', 'Stopped', 'Diverged', 'Interrupted', 'Unsaved', 'keep_state', 'keep_best',
-           'train', 'judge_epoch', 'one_step', 'latest']
+           'train', 'judge_epoch', 'finite_runs', 'one_step', 'latest']
 
 # %% ../nbs/04_training.ipynb #c06d26ff
 import json
@@ -71,7 +71,7 @@ def schedule(
     rise = max(1, round(total * warmup))
     return (step + 1) / rise if step < rise else (total - step) / max(1, total - rise)
 
-# %% ../nbs/04_training.ipynb #02fdd90f
+# %% ../nbs/04_training.ipynb #699add7a
 @dataclass
 class History:
     "Numbers noted while training."
@@ -81,9 +81,11 @@ class History:
         self,
         step:int,  # steps done
         values:dict,  # quantity -> (run,) tensor
+        fine=None,  # (run,) runs that go on; None: all
     ):
-        "Note some quantities at a step."
-        for k, x in values.items(): self.rows.setdefault(k, []).append((step, x.detach().float().cpu()))
+        "Note some quantities at a step; of a run that ended, nothing."
+        kept = lambda x: x if fine is None else x.masked_fill(~fine.to(x.device), math.nan)
+        for k, x in values.items(): self.rows.setdefault(k, []).append((step, kept(x.detach().float()).cpu()))
 
     def frame(
         self,
@@ -91,10 +93,10 @@ class History:
     ) -> pd.DataFrame:  # run, step, epoch, quantity, value
         "All notes as a tidy table."
         notes = [(r, s, s / steps_per_epoch, k, v) for k, pairs in self.rows.items()
-                 for s, x in pairs for r, v in enumerate(x.tolist())]
+                 for s, x in pairs for r, v in enumerate(x.tolist()) if not math.isnan(v)]
         return pd.DataFrame(notes, columns=["run", "step", "epoch", "quantity", "value"])
 
-# %% ../nbs/04_training.ipynb #54d9ca9d
+# %% ../nbs/04_training.ipynb #ad67be73
 def write_whole(
     files:dict,  # path -> bytes
 ):
@@ -106,8 +108,7 @@ def write_whole(
             with open(temp, "wb") as f: f.write(data); f.flush(); os.fsync(f.fileno())
         for temp, (path, _) in temps.items(): os.replace(temp, path)
     except OSError as e:
-        for temp in temps:
-            if temp.is_file(): temp.unlink()
+        for temp in filter(Path.is_file, temps): temp.unlink()
         raise OSError(e.errno, f"could not write {', '.join(map(str, files))} ({e.strerror}): what was saved before is "
                       "untouched; free some space or choose another folder") from e
 
@@ -124,7 +125,7 @@ def read_tensors(
         raise InputError(f"{str(path)!r} is no whole safetensors file ({e}): it was cut off or is another format "
                          "(pickles are never read); save it again") from e
 
-# %% ../nbs/04_training.ipynb #da5010a5
+# %% ../nbs/04_training.ipynb #916ff80e
 @dataclass
 class State:
     "Where R runs stand."
@@ -133,6 +134,7 @@ class State:
     v:dict  # second moments
     best:dict  # parameters at each run's best validation score
     best_key:torch.Tensor  # (run, 2) best score and, for ties, minus the validation loss
+    ended:torch.Tensor  # (run,) step at which a run diverged, 0 where it goes on
     step:int = 0  # steps done
     history:History = field(default_factory=History)  # notes so far
 
@@ -145,9 +147,9 @@ class State:
         copy = lambda f: {k: f(p.detach()) for k, p in params.items()}
         runs = len(next(iter(params.values())))
         return cls(copy(torch.clone), copy(torch.zeros_like), copy(torch.zeros_like), copy(torch.clone),
-                   torch.full((runs, 2), -math.inf))
+                   torch.full((runs, 2), -math.inf), torch.zeros(runs, dtype=torch.long))
 
-# %% ../nbs/04_training.ipynb #6149df3f
+# %% ../nbs/04_training.ipynb #cd3f52cf
 def save_state(
     state:State,  # what to keep
     path,  # file to write
@@ -155,7 +157,8 @@ def save_state(
 ):
     "Write a checkpoint: one safetensors file with JSON in its metadata."
     groups = dict(params=state.params, m=state.m, v=state.v, best=state.best)
-    tensors = {f"{g}/{k}": x for g, d in groups.items() for k, x in d.items()} | dict(best_key=state.best_key)
+    tensors = {f"{g}/{k}": x for g, d in groups.items() for k, x in d.items()}
+    tensors |= dict(best_key=state.best_key, ended=state.ended)
     for k, notes in state.history.rows.items():
         steps, values = zip(*notes)
         tensors |= {f"steps/{k}": torch.tensor(steps), f"values/{k}": torch.stack(values)}
@@ -163,7 +166,7 @@ def save_state(
     tensors = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
     write_whole({path: save(tensors, {"json": json.dumps(meta)})})
 
-# %% ../nbs/04_training.ipynb #abf518fb
+# %% ../nbs/04_training.ipynb #0392f483
 def load_state(
     path,  # a checkpoint; raises InputError where it is damaged or belongs to another training
     settings:dict,  # what this training is about to use
@@ -172,14 +175,15 @@ def load_state(
     "Read a checkpoint and check that it belongs to this training."
     tensors, meta = read_tensors(path)
     meta = json.loads(meta.get("json", "{}"))
-    settings, saved = json.loads(json.dumps(settings)), meta.get("settings", {})
+    settings, saved = json.loads(json.dumps(settings or {})), meta.get("settings", {})
     differ = [f"{k}: {saved.get(k)!r} there, {settings.get(k)!r} here" for k in sorted({*saved, *settings})
               if saved.get(k) != settings.get(k)]
     if differ: raise InputError(f"the checkpoint {str(path)!r} is of another training ({'; '.join(differ)}): "
                                 "use the same settings or another folder")
     group = lambda g: {k.split("/", 1)[1]: x.to(device, copy=True) for k, x in tensors.items() if k.startswith(g + "/")}
     notes = {k: list(zip(tensors[f"steps/{k}"].tolist(), tensors[f"values/{k}"])) for k in meta["quantities"]}
-    return State(*map(group, ("params", "m", "v", "best")), tensors["best_key"], meta["step"], History(notes))
+    parts = [*map(group, ("params", "m", "v", "best")), tensors["best_key"], tensors["ended"]]
+    return State(*parts, meta["step"], History(notes))
 
 # %% ../nbs/04_training.ipynb #e691e21c
 def gradients(
@@ -244,7 +248,7 @@ def keep_best(
     best = {k: torch.where(per_run(better.to(p.device), p), p, state.best[k]) for k, p in state.params.items()}
     vars(state).update(best=best, best_key=torch.where(better[:, None], key, state.best_key))
 
-# %% ../nbs/04_training.ipynb #8d3ea0bb
+# %% ../nbs/04_training.ipynb #bb81c29d
 def train(
     terms,  # (params, batch) -> dict of (run, row) tensors in nats, "loss" among them
     params:dict,  # name -> (run, ...) starting values
@@ -265,12 +269,11 @@ def train(
 ) -> State:  # raises Diverged, Interrupted or Unsaved, which carry the last good state
     "Train R runs with AdamW, a linear schedule and per-run clipping."
     device, per, total = accelerator.device, len(feed), len(feed) * epochs
-    there = resume and checkpoint and Path(checkpoint).is_file()
-    state = (load_state(checkpoint, settings or {}, device) if there
-             else State.fresh({k: p.to(device) for k, p in params.items()}))
+    fresh = State.fresh({k: p.to(device) for k, p in params.items()})
+    state = load_state(checkpoint, settings, device) if resume and checkpoint and Path(checkpoint).is_file() else fresh
     lrs = torch.as_tensor(lr, dtype=torch.float32, device=device).expand(len(state.best_key))
-    bar = tqdm(total=total, initial=state.step, desc="training", unit="step",
-               disable=not (progress and accelerator.is_main_process))
+    show = progress and accelerator.is_main_process
+    bar = tqdm(total=total, initial=state.step, desc="training", unit="step", disable=not show)
     try:
         if evaluate: judge_epoch(state, per, evaluate)
         while state.step < total:
@@ -286,31 +289,42 @@ def train(
     finally: bar.close()
     return state
 
-# %% ../nbs/04_training.ipynb #7176e1a8
+# %% ../nbs/04_training.ipynb #61ab6308
 def judge_epoch(state, per, evaluate):
     "Judge and note at the start and after each epoch, once: a Ctrl-C while judging is made good on resuming."
     noted = [step for step, _ in state.history.rows.get("score", [])]
     if state.step % per or state.step in noted: return
-    scores = evaluate(state.params)
-    if state.step: keep_best(state, scores)
-    state.history.note(state.step, scores)
+    scores, fine = evaluate(state.params), state.ended == 0
+    if state.step: keep_best(state, {k: x.cpu().masked_fill(~fine, math.nan) for k, x in scores.items()})
+    state.history.note(state.step, scores, fine)
 
-# %% ../nbs/04_training.ipynb #739b6785
+# %% ../nbs/04_training.ipynb #7d8f1023
+def finite_runs(
+    tensors,  # (run, ...) each
+) -> torch.Tensor:  # (run,)
+    "Which runs hold finite numbers only."
+    return torch.stack([x.reshape(len(x), -1).isfinite().all(1) for x in tensors]).all(0)
+
+# %% ../nbs/04_training.ipynb #4807da0c
 def one_step(state, terms, batch, accelerator, lrs, weight_decay, max_norm, pieces):
-    "Take one step, or raise Diverged and leave the state as it was."
+    "Take one step; a run that cannot stays as it was, and when none can, Diverged is raised."
     grads, means = gradients(terms, state.params, batch, accelerator, pieces)
     norm = clip(grads, max_norm)
-    params, m, v = adamw_step(state.params, grads, state.m, state.v, lrs, state.step + 1, weight_decay)
-    if not all(x.isfinite().all() for x in (means["loss"], norm, *params.values())):
-        raise Diverged(f"the loss or its gradient is not finite at step {state.step + 1}: the weights are those of "
-                       f"step {state.step}; lower lr, beta or gamma, or choose a start inside the vocabulary's scale",
-                       state)
-    vars(state).update(params=params, m=m, v=v, step=state.step + 1)
-    state.history.note(state.step, means | dict(grad_norm=norm))
+    new = adamw_step(state.params, grads, state.m, state.v, lrs, state.step + 1, weight_decay)
+    fine = finite_runs([means["loss"], norm, *new[0].values()]) & (state.ended == 0).to(norm.device)
+    if not fine.any():
+        raise Diverged(f"loss or gradient not finite at step {state.step + 1}: the weights are those of step "
+                       f"{state.step}; lower lr, beta or gamma, or start at the vocabulary's scale", state)
+    if not fine.all():
+        stay = lambda old, now: {k: torch.where(per_run(fine, p), p, old[k]) for k, p in now.items()}
+        new = [stay(old, now) for old, now in zip((state.params, state.m, state.v), new)]
+        state.ended = torch.where((state.ended == 0) & ~fine.cpu(), state.step + 1, state.ended)
+    vars(state).update(zip(("params", "m", "v"), new), step=state.step + 1)
+    state.history.note(state.step, means | dict(grad_norm=norm), fine)
 
-# %% ../nbs/04_training.ipynb #9a6b0582
+# %% ../nbs/04_training.ipynb #4805930a
 def latest(
     history:History,  # notes
 ) -> dict:  # quantity -> text, the mean over runs of the newest note
     "What a progress bar shows."
-    return {k: f"{notes[-1][1].mean():.3f}" for k, notes in history.rows.items() if k != "grad_norm"}
+    return {k: f"{notes[-1][1].nanmean():.3f}" for k, notes in history.rows.items() if k != "grad_norm"}

@@ -12,11 +12,12 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, Trainer, TrainingArguments
 
-from infoprompt import core
+from infoprompt import core, population
 from infoprompt.core import InfoPromptModel
 from infoprompt.encoders import Encoder, resolve
-from infoprompt.feeds import Feed, Prepared
+from infoprompt.feeds import Feed, Rows
 from infoprompt.objective import FIELDS
+from infoprompt.population import Population, judge
 from infoprompt.prompts import frozen
 from infoprompt.tasks import InputError, Task, get_task, load_data
 from infoprompt.training import State, keep_best
@@ -114,10 +115,10 @@ def test_a_fit_is_a_function_of_its_seeds(change, differs):
 def test_validation_chooses_the_epoch(monkeypatch):
     scores, seen = iter([.9, .2, .7, .7, .5]), []  # before the first epoch, then after each of four
 
-    def judge(self, params, data, accelerator=None):
+    def fake(runs, params, data, accelerator=None):
         seen.append({k: p[0].clone() for k, p in params.items()})
         return dict(score=torch.tensor([next(scores)]), val_loss=torch.tensor([1. - .1 * len(seen)]))
-    monkeypatch.setattr(InfoPromptModel, "judge", judge)
+    monkeypatch.setattr(population, "judge", fake)
     model = new()
     history = model.fit(DATA["train"], DATA["validation"], **QUICK | dict(epochs=4))
     assert same(bits(model), seen[3])  # .7 twice; the later one has the lower loss; the untrained start does not count
@@ -138,7 +139,8 @@ def test_judge_is_the_tasks_first_metric_and_the_cross_entropy():
     model = InfoPromptModel(NANO, "nano/acceptability")
     data = load_data("nano/acceptability", shots=30, seed=1)["train"]
     model.fit(data, **QUICK)
-    judged = model.judge({k: p[None] for k, p in bits(model).items()}, Prepared(model, data))
+    alone = Population([model])
+    judged = judge(alone, alone.stack(), Rows(alone, data))
     assert judged["score"].item() == pytest.approx(model.evaluate(data)[model.task.metrics[0]])
     proba = model.predict_proba(data).to_numpy()
     assert judged["val_loss"].item() == pytest.approx(-np.log(proba[np.arange(30), data["label"]]).mean(), abs=1e-5)
@@ -203,13 +205,13 @@ def test_forward_gives_the_terms_of_the_loss(kw):
 
 
 def test_runs_with_their_own_order_fit_into_one_batch():
-    model = new()
-    data = Prepared(model, DATA["train"].select(range(21)))  # batches of 8, 8 and 5
-    feed = Feed(model, data, 8, [(0, 0), (1, 1), (2, 2)])
+    three = Population([new(seed=r) for r in range(3)])
+    rows = Rows(three, DATA["train"].select(range(21)))  # batches of 8, 8 and 5
+    feed = Feed(three, rows, 8, [(0, 0), (1, 1), (2, 2)])
     seen = [feed(0, i) for i in range(len(feed))]
     assert [b["labels"].shape for b in seen] == [(3, 8), (3, 8), (3, 5)]
     for r in range(3):
-        assert sorted(torch.cat([b["idx"][r] for b in seen]).tolist()) == sorted(r["idx"] for r in data.rows)
+        assert sorted(torch.cat([b["idx"][r] for b in seen]).tolist()) == sorted(x["idx"] for x in rows.of[r].rows)
     assert not torch.equal(seen[0]["idx"][0], seen[0]["idx"][1])
 
 

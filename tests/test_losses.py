@@ -9,12 +9,16 @@ import torch
 from hypothesis import given, settings
 
 from infoprompt.core import InfoPromptModel
-from infoprompt.feeds import Feed, Prepared
 from infoprompt.encoders import Encoder
-from infoprompt.losses import bottleneck_params, head_loss, null_states, rep_loss, score, squeeze
+from infoprompt.feeds import Feed, Prepared, Rows, mine
+from infoprompt.figures import told
+from infoprompt.losses import (bottleneck_params, clamp_curves, fig_clamp, head_loss, null_states, rep_loss, score,
+                               squeeze)
 from infoprompt.mi import infonce, reading
 from infoprompt.objective import KL_WEIGHT
+from infoprompt.population import Population
 from infoprompt.prompts import collate, encode, read, start_prompt
+from infoprompt.settings import named_source
 
 settings.register_profile("infoprompt", deadline=None, max_examples=60)
 settings.load_profile("infoprompt")
@@ -95,6 +99,47 @@ def test_no_clamp_so_the_start_has_a_gradient():
     assert pos.grad < -.9
 
 
+def clamped(pos, neg, floor=-2.):
+    "The loss with its log-probability cut off below, as the released code has it."
+    return -(-infonce(pos, neg)).clamp(min=floor)
+
+
+@given(TABLES, st.sampled_from([-1., -2., -4., -math.inf]))
+def test_clamp_curves_are_loss_and_slope(table, floor):
+    pos, neg = split(table)
+    pos = pos.requires_grad_()
+    loss = clamped(pos, neg, floor)
+    loss.sum().backward()
+    values, slopes = clamp_curves((pos - neg.logsumexp(-1)).tolist(), floor)
+    expected = torch.tensor([values, slopes], dtype=torch.float64)
+    edge = (loss.detach() + floor).abs() < 1e-9
+    torch.testing.assert_close(loss.detach(), expected[0], atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(pos.grad[~edge], expected[1][~edge], atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 6, 7, 32, 1000])
+def test_the_clamp_kills_a_start_of_equal_scores_from_seven_negatives_on(k):
+    pos = torch.zeros(3, requires_grad=True)
+    clamped(pos, torch.zeros(3, k)).sum().backward()
+    (_, (slope,)) = clamp_curves([-math.log(k)])
+    assert (pos.grad == 0).all() == (slope == 0) == (k >= 7) == (1 / (k + 1) < math.exp(-2))
+
+
+def test_the_clamps_figure_is_whole_in_every_state():
+    shapes = set()
+    for k in (1, 6, 7, 32, 127):
+        for floor in ("-1", "-2", "-4", "none"):
+            fig = fig_clamp(k, floor)
+            meta = fig.layout.meta
+            shapes.add(tuple((t.name, len(t.x), len(t.y)) for t in fig.data))
+            dead = floor != "none" and -math.log(k + 1) <= float(floor)
+            assert ("flat" in told(meta["sentence"], meta["numbers"])) == dead
+            assert [t.y[0] for t in fig.data if t.name == "start, this K"][1] == pytest.approx(
+                0 if dead else -k / (k + 1), rel=1e-3)
+    assert len(shapes) == 1
+    assert "flat" in fig_clamp().layout.title.text and "K = 32" in fig_clamp().layout.title.text
+
+
 @pytest.fixture
 def parts():
     "Random parts of three runs, two rows."
@@ -173,9 +218,16 @@ ROWS = [dict(text="the film was very good and not dull", label=1, idx=0), dict(t
 NANO = Encoder("nano")
 
 
+def what_is_drawn(model, rows, seed=0):
+    "What one run draws for some rows."
+    batch = {k: x[None] for k, x in model.collate_fn(rows).items()}
+    return {k: x[0] for k, x in model.draw(batch, [named_source(seed)]).items()}
+
+
 def step_of(model, rows=ROWS):
     "One batch of a fit, with all of its noise."
-    return Feed(model, Prepared(model, rows), len(rows), [(0, 0)])(0, 0)
+    one = Population([model])
+    return mine(Feed(one, Rows(one, rows), len(rows), [(0, 0)])(0, 0), 0, [0], True)
 
 
 def slow(model, batch):
@@ -234,7 +286,8 @@ def test_terms_are_a_slow_loop(kw):
 @pytest.mark.parametrize("kw", SETTINGS + [dict(prompt="instance")], ids=str)
 def test_a_population_of_three_is_three_singles(kw):
     models = [InfoPromptModel(NANO, "nano/sentiment", **kw, init="random", seed=i) for i in range(3)]
-    batches = [Feed(m, Prepared(m, ROWS), 3, [(0, i)])(0, 0) for i, m in enumerate(models)]
+    ones = [Population([m]) for m in models]
+    batches = [mine(Feed(p, Rows(p, ROWS), 3, [(0, i)])(0, 0), 0, [0], True) for i, p in enumerate(ones)]
     params = {k: torch.stack([m.trained()[k].detach() for m in models]).requires_grad_() for k in models[0].trained()}
     together = models[0].terms(params, {k: torch.cat([b[k] for b in batches]) for k in batches[0]})
     together["loss"].sum().backward()
@@ -251,7 +304,7 @@ def test_a_population_of_three_is_three_singles(kw):
 
 def test_context_with_fewer_words_than_k():
     model = InfoPromptModel(NANO, "nano/sentiment", k=32)
-    ids = model.draw(model.collate_fn(model.rows(ROWS)), torch.Generator().manual_seed(0))["negative_ids"]
+    ids = what_is_drawn(model, model.rows(ROWS))["negative_ids"]
     for row, drawn in zip(ROWS, ids):
         words = NANO.tokenizer(row["text"], add_special_tokens=False)["input_ids"]
         words = [w for w in words if w not in NANO.tokenizer.all_special_ids]
@@ -265,20 +318,19 @@ def test_context_takes_neither_special_nor_prompt_tokens_and_padding_does_not_co
     model = InfoPromptModel(NANO, "nano/sentiment", k=k, beta=0)
     rows = model.rows([" ".join(words)])
     longer = model.rows([" ".join(["film"] * (len(words) + more))])
-    alone, padded = model.collate_fn(rows), model.collate_fn(rows + longer)
-    draw = lambda batch: model.draw(batch, torch.Generator().manual_seed(seed))["negative_ids"][0]
-    ids = [i for i in draw(alone).tolist() if i >= 0]
+    draw = lambda rows: what_is_drawn(model, rows, seed)["negative_ids"][0]
+    ids = [i for i in draw(rows).tolist() if i >= 0]
     own = NANO.tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]
     assert len(ids) == min(k, len(own)) and not set(ids) & set(NANO.tokenizer.all_special_ids)
     assert all(ids.count(i) <= own.count(i) for i in ids)
-    assert [i for i in draw(padded).tolist() if i >= 0] == ids
+    assert [i for i in draw(rows + longer).tolist() if i >= 0] == ids
 
 
 @pytest.mark.parametrize("kw", [dict(), dict(rep_critic="released"), dict(head_negatives="vocab")], ids=str)
 def test_noise_does_not_depend_on_padding(kw):
     model = InfoPromptModel(NANO, "nano/sentiment", **kw)
     short, long = model.rows(ROWS[:1]), model.rows(ROWS[2:])
-    draw = lambda rows: model.draw(model.collate_fn(rows), torch.Generator().manual_seed(0))
+    draw = lambda rows: what_is_drawn(model, rows)
     assert len(long[0]["input_ids"]) > len(short[0]["input_ids"])
     narrow, wide = draw(short + short), draw(short + long)
     if "head_negatives" not in kw:  # `context` draws as many words as there are: the test above
@@ -342,7 +394,6 @@ def test_released_critic_does_not_move_the_prompt():
 @pytest.mark.parametrize("k", [1, 3])
 def test_vocab_negatives_come_from_the_whole_vocabulary(k):
     model = InfoPromptModel(NANO, "nano/sentiment", head_negatives="vocab", k=k)
-    batch = model.collate_fn(model.rows(ROWS * 400))
-    ids = model.draw(batch, torch.Generator().manual_seed(0))["negative_ids"]
+    ids = what_is_drawn(model, model.rows(ROWS * 400))["negative_ids"]
     assert ids.shape == (1200, k) and 0 <= ids.min() and ids.max() < len(NANO.tokenizer)
     assert len(ids.unique()) > .8 * len(NANO.tokenizer) * (1 - math.exp(-1200 * k / len(NANO.tokenizer)))
