@@ -251,7 +251,7 @@ def verdict(
 TRUTHS, NEGATIVES, UNITS = [0., 1., 2., 4., 6., 10.], [1, 7, 32, 63, 127, 255], dict(nats=1., bits=1 / math.log(2))
 CEILINGS = {"InfoNCE": lambda k: math.log(k + 1), "interpolated": lambda k: 1 + math.log(2 * k)}
 
-# %% ../nbs/reference/channels.ipynb #a20d3b81
+# %% ../nbs/reference/channels.ipynb #18a3da31
 def fig_bounds(
     nats:float=4.,  # truth, of `TRUTHS`
     k:int=32,  # negatives, of `NEGATIVES` (published: 32)
@@ -265,10 +265,11 @@ def fig_bounds(
     sizes = [j + 1 for j in NEGATIVES]
     over_k = panel(sizes, [judged(nats, j)[bound] for j in NEGATIVES], [nats] * len(sizes),
                    [ceiling(j) for j in NEGATIVES], NEGATIVES.index(k), per, "2")
-    y = dict(title=unit, range=[-1.5 * per, 14 * per])
-    layout = dict(xaxis=dict(title=f"truth in {unit}", anchor="y"), yaxis=y | dict(domain=[.6, 1]),
-                  xaxis2=dict(title="negatives K", type="log", tickvals=sizes, ticktext=NEGATIVES, anchor="y2"),
-                  yaxis2=y | dict(domain=[0, .4], anchor="x2"))
+    y, x = dict(title=unit, range=[-per, 12 * per]), dict(title_standoff=4)
+    layout = dict(xaxis=x | dict(title_text=f"truth in {unit}", anchor="y"), yaxis=y | dict(domain=[.58, 1]),
+                  xaxis2=x | dict(title_text="negatives K", type="log", range=[.25, 2.45], tickvals=sizes,
+                                  ticktext=NEGATIVES, anchor="y2"),
+                  yaxis2=y | dict(domain=[0, .42], anchor="x2"))
     wild = (math.expm1(2*nats) / k / (k + 1))**.5
     says = ("{bound} with K = {k:d} reads {mean:.2f} of {truth:.2f} {unit} on average, "
             + verdict(bound, row["mean"] - nats, ceiling(k), nats, wild) + "; these batches spread by {sd:.2f}.")
@@ -278,8 +279,8 @@ def fig_bounds(
     numbers = {name: None if math.isnan(v) else v * per for name, v in numbers.items()}
     return say(quiet(go.Figure(over_truth + over_k, layout), 620), says, about, k=k, bound=bound, unit=unit, **numbers)
 
-# %% ../nbs/reference/channels.ipynb #b4841b04
-KLS = [0., .5, 1., 2., 4., 8., 16.]
+# %% ../nbs/reference/channels.ipynb #2417fec9
+KLS = [0., .5, 1., 2., 3., 4., 6., 8., 12., 16.]
 
 # %% ../nbs/reference/channels.ipynb #24f966a0
 @lru_cache(None)
@@ -297,7 +298,7 @@ def given_away(
     loss = lambda kl: infonce(pos + kl - (2*kl)**.5 * own, neg - kl - (2*kl)**.5 * other)
     return [reading(loss(kl), k).mean().item() for kl in KLS]
 
-# %% ../nbs/reference/channels.ipynb #e3b1e621
+# %% ../nbs/reference/channels.ipynb #8ed42897
 def fig_giveaway(
     kl:float=8.,  # KL(p || q) of the negatives in nats, of `KLS`
     nats:float=0.,  # information between x and y
@@ -314,9 +315,9 @@ def fig_giveaway(
             line(x, scaled([cap] * len(x)), "ceiling", "#d9534f", "2", "dot"),
             line(x, scaled([nats + v for v in KLS]), "I + KL", "#b07cc6", "2", "dash"),
             line(x, y, "reading", "#2aa587", "2"), line([x[at]], [y[at]], "chosen", "#e08a1e", "2", **dot)]
-    layout = dict(xaxis=dict(title="the coordinate of y that x knows nothing of", anchor="y"),
-                  yaxis=dict(title="density", domain=[.62, 1], range=[0, .45]),
-                  xaxis2=dict(title=f"KL(p ‖ q) of the negatives, {unit}", anchor="y2"),
+    layout = dict(xaxis=dict(title_text="the coordinate of y that x knows nothing of", title_standoff=4, anchor="y"),
+                  yaxis=dict(title="density", domain=[.6, 1], range=[0, .45]),
+                  xaxis2=dict(title_text=f"KL(p ‖ q) of the negatives, {unit}", title_standoff=4, anchor="y2"),
                   yaxis2=dict(title=unit, domain=[0, .42], range=[-.3 * per, 5.2 * per], anchor="x2"))
     says = "{truth:.2f} {unit} of information, and the loss reads {read:.2f} of at most {cap:.2f}: " + (
         "negatives are drawn as they should be." if kl == 0 else

@@ -81,15 +81,16 @@ def tuba(
     base = torch.as_tensor(log_baseline, dtype=pos.dtype, device=pos.device).expand_as(pos)
     return 1 + (pos - base).mean(-1) - log_mean_exp(neg - base[..., None]).exp()
 
-# %% ../nbs/02_mutual_information.ipynb #e337113e
+# %% ../nbs/02_mutual_information.ipynb #437ec0e1
 def without_each(
     scores,  # (..., K + 1)
 ) -> torch.Tensor:  # (..., K + 1) log-sum-exp of all the others
     "log-sum-exp with each entry left out in turn."
-    total, top = scores.logsumexp(-1, keepdim=True), scores.argmax(-1, keepdim=True)
-    rest = scores.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True)
-    share = (scores - total).scatter(-1, top, -math.inf).exp()
-    return (total + torch.log1p(-share)).scatter(-1, top, rest)
+    top = scores.argmax(-1, keepdim=True)
+    high, rest = scores.gather(-1, top), scores.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True)
+    total = (scores - high).logsumexp(-1, keepdim=True)
+    share = (scores - high - total).scatter(-1, top, -math.inf).exp()
+    return (high + total + torch.log1p(-share)).scatter(-1, top, rest)
 
 # %% ../nbs/02_mutual_information.ipynb #596ebed4
 def interpolated(
