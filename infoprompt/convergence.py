@@ -244,23 +244,23 @@ def curve(name:str, x:list, y:list, colour:str, panel:str="", **line) -> dict:  
     return dict(type="scatter", mode="lines", name=name, x=x, y=y, line=dict(color=colour, width=2) | line,
                 xaxis=f"x{panel}", yaxis=f"y{panel}")
 
-# %% ../nbs/06_convergence.ipynb #8a308a4b
+# %% ../nbs/06_convergence.ipynb #00b580be
 def fig_descent(
     step:float=1.,  # in units of 2/(l + β_s); AdamW's learning rate in tenths
     conditioning:float=10.,  # of AᵀA
     ridge:float=1.,  # w
 ) -> go.Figure:
     "Bound and run: error against steps, and the rate of a step against its size."
-    found, steps = descent(step, conditioning, ridge), list(range(61))
+    found, steps, tall = descent(step, conditioning, ridge), list(range(61)), [1, 1e5]
     line = lambda name, key, colour, **how: curve(name, steps, powers(found[key]), colour, **how)
     data = [line("bound", "bound", GREY, dash="dash"), line("AdamW", "adamw", VIOLET),
             line("damped Newton", "damped", GREEN), line("gradient descent", "gd", BLUE, width=4),
             curve("a thousandth", [0, 60], [-3, -3], GREY, dash="dot", width=1),
             curve("steps by the bound", *map(as_list, found["valleys"][0]), GREY, "2", dash="dash"),
             curve("steps by the curvature at u*", *map(as_list, found["valleys"][1]), ORANGE, "2"),
-            curve("best step", [1, 1], [1, 1e5], GREY, "2", width=1), curve("this step", [step] * 2, [1, 1e5], BLUE, "2")]
+            curve("best step", [1, 1], tall, GREY, "2", width=1), curve("this step", [step] * 2, tall, BLUE, "2")]
     layout = dict(xaxis=dict(title="steps", anchor="y"), yaxis=log_axis(-8, 2) | dict(domain=[.44, 1]),
-                  xaxis2=dict(title="step, in units of the best one", type="log", anchor="y2", tickvals=[.1, 1, 10]),
+                  xaxis2=dict(title="step, best = 1", type="log", range=[-1, 1], tickvals=[.1, 1, 10], anchor="y2"),
                   yaxis2=dict(title="steps to 10⁻³", type="log", range=[0, 5], dtick=1, domain=[0, .3], anchor="x2"))
     about = ("Above: error on a log scale over 60 steps of gradient descent, AdamW and damped Newton, the bound "
              "dashed. Below: steps to a thousandth against the step's size, lowest near the best step, by the bound "

@@ -151,6 +151,19 @@ def test_damped_newton_needs_no_more_than_its_bound(case):
     assert taken <= bound
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 2**32 - 1))
+def test_a_damped_step_keeps_what_it_promises_from_far_away(seed):
+    rng = np.random.default_rng(seed)
+    p, u = problem(rng.normal(size=(3, 2)), [1, 0, 0], .03), tensor(30 * rng.normal(size=2))
+    for _ in range(8):
+        new = METHODS["damped"](p, u)
+        if p.steepness(u) < 1e-12: break
+        share = ((new - u).norm() / p.direction(u).norm()).item()
+        assert p.steepness(new) <= (1 - share / 2 + 1e-6) * p.steepness(u)
+        u = new
+
+
 @FEW
 @given(cases(spread=2., ridge=(-.5, 1.)))
 def test_near_the_minimiser_newton_is_quadratic(case):
