@@ -90,13 +90,13 @@ def predict_proba(
     probs = self._logits(data, labelled=False)[0].softmax(-1)
     return pd.DataFrame(probs.numpy(), columns=list(self.task.names))
 
-# %% ../nbs/05_core.ipynb #5531413f
+# %% ../nbs/05_core.ipynb #c47ca9ea
 @patch
 def _logits(self:InfoPromptModel, data, labelled=True):
     "Logits of the model as it is, and the rows they belong to."
     one = Population([self])
     rows = Rows(one, data, labelled=labelled, losses=False)
-    return all_logits(one, one.stack(), rows)[0].cpu(), rows.prepared[0].rows
+    return all_logits(one, one.stack(), rows)[0].cpu(), rows.of[0].rows
 
 # %% ../nbs/05_core.ipynb #036ff2a6
 @patch

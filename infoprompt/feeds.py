@@ -58,20 +58,32 @@ def mine(
     pick = lambda x: x if alone else x[torch.as_tensor(runs, device=x.device)]
     return {k: pick(x) for k, x in batch.items() if "@" not in k} | own
 
-# %% ../nbs/reference/feeds.ipynb #9e61a938
+# %% ../nbs/reference/feeds.ipynb #b0a748ec
 class Rows:
     "One data set as every kind of a population reads it."
     def __init__(
         self,
         population,  # a `Population`
-        data,  # texts, tuples, dicts, a Dataset or DataFrame
+        data,  # texts, tuples, dicts, a Dataset or DataFrame; with `which`, a list of such, of equal length
+        which=None,  # one number a run: which data it reads; None: all read the same
         **options,  # labelled, losses: see `Prepared`
     ):
-        self.population = population
-        self.prepared = [Prepared(population.models[runs[0]], data, **options) for runs in population.groups]
-        self.of = {r: p for p, runs in zip(self.prepared, population.groups) for r in runs}
+        self.population, data = population, [data] if which is None else data
+        which = [0] * len(population.models) if which is None else which
+        pairs = {(g, which[r]) for g, runs in enumerate(population.groups) for r in runs}
+        self.prepared = {(g, d): Prepared(population.models[population.groups[g][0]], data[d], **options)
+                         for g, d in sorted(pairs)}
+        self.of = {r: self.prepared[g, which[r]] for g, runs in enumerate(population.groups) for r in runs}
+        if len({len(p.rows) for p in self.prepared.values()}) > 1:
+            raise InputError("the runs of a population read equally many rows: give each as many")
 
-    def __len__(self): return len(self.prepared[0].rows)
+    def __len__(self): return len(self.of[0].rows)
+
+    def labels(
+        self,
+    ) -> torch.Tensor:  # (run, row)
+        "The label of every row, for every run."
+        return torch.tensor([[row["label"] for row in self.of[r].rows] for r in range(len(self.of))])
 
     def take(
         self,
@@ -80,9 +92,9 @@ class Rows:
         "Some rows for each run as a batch."
         rows = [self.of[r].rows[i] for r, own in enumerate(at) for i in own]
         batch = {k: x.unflatten(0, (len(at), len(at[0]))) for k, x in collate(rows, self.population.encoder).items()}
-        for g, (own, runs) in enumerate(zip(self.prepared, self.population.groups)):
-            cached = {k: torch.stack([x[torch.as_tensor(at[r])] for r in runs]) for k, x in own.states.items()}
-            batch |= {f"{k}@{g}": x for k, x in cached.items()}
+        for g, runs in enumerate(self.population.groups):
+            for k in self.of[runs[0]].states:
+                batch[f"{k}@{g}"] = torch.stack([self.of[r].states[k][torch.as_tensor(at[r])] for r in runs])
         return batch
 
 # %% ../nbs/reference/feeds.ipynb #25180b1e

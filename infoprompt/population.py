@@ -156,7 +156,7 @@ def chunks(
     size = -(-population_size // parts)
     return [range(at, min(at + size, population_size)) for at in range(0, population_size, size)]
 
-# %% ../nbs/reference/population.ipynb #a3149b03
+# %% ../nbs/reference/population.ipynb #4c5b7ad3
 @torch.no_grad()
 def all_logits(
     population:Population,  # the runs
@@ -169,12 +169,12 @@ def all_logits(
     runs, first = len(population.models), population.models[0]
     out = torch.zeros(runs, len(rows), len(first.task.names), device=first.label_bias.device)
     me, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    for at in rows.prepared[0].blocks(max(8, batch_size // runs))[me::world]:
+    for at in rows.of[0].blocks(max(8, batch_size // runs))[me::world]:
         batch = {k: x.to(out.device) for k, x in rows.take([at] * runs).items()}
         out[:, torch.as_tensor(at, device=out.device)] = logits(population, params, batch)
     return accelerator.reduce(out, "sum") if accelerator else out
 
-# %% ../nbs/reference/population.ipynb #4b3100a1
+# %% ../nbs/reference/population.ipynb #2fc274da
 def judge(
     population:Population,  # the runs
     params:dict,  # name -> (run, ...)
@@ -183,15 +183,15 @@ def judge(
 ) -> dict:  # score (run,) by the task's first metric, val_loss (run,) in nats
     "Score and cross-entropy of each run."
     task, found = population.models[0].task, all_logits(population, params, rows, accelerator).cpu()
-    labels = torch.tensor([r["label"] for r in rows.prepared[0].rows])
-    score = [scores(task, labels.numpy(), p.argmax(-1).numpy())[task.metrics[0]] for p in found]
-    loss = cross_entropy(found.transpose(1, 2), labels.expand(len(found), -1), reduction="none").mean(1)
+    labels = rows.labels()
+    score = [scores(task, y.numpy(), p.argmax(-1).numpy())[task.metrics[0]] for p, y in zip(found, labels)]
+    loss = cross_entropy(found.transpose(1, 2), labels, reduction="none").mean(1)
     return dict(score=torch.tensor(score), val_loss=loss)
 
-# %% ../nbs/reference/population.ipynb #8382bbe8
+# %% ../nbs/reference/population.ipynb #2f4d9078
 def train_population(
     population:Population,  # the runs
-    train_data,  # labelled rows
+    train_data,  # labelled rows; with `which`, a list of such
     validation,  # labelled rows that choose each run's epoch, or None: the last epoch is kept
     epochs:int,  # passes over the data
     lrs,  # peak learning rate of each run
@@ -204,14 +204,16 @@ def train_population(
     accumulate:int=1,  # pieces that a batch is cut into
     weight_decay:float=.01,  # AdamW's
     progress:bool=True,  # show a bar
+    which=None,  # one number a run: which of the data it reads; None: all read the same
+    accelerator=None,  # who holds the device; None: an Accelerator of its own
 ):  # raises Diverged when no run is left, or Interrupted; both leave each model its last good state
     "Train all runs and give each model its own history."
     if epochs < 1 or batch_size < 1 or accumulate < 1 or not all(0 < lr < math.inf for lr in lrs):
         raise InputError(f"epochs={epochs}, batch_size={batch_size}, accumulate={accumulate} and "
                          f"lr={lrs[0] if len(lrs) == 1 else lrs} must be above 0 and finite")
-    file, accelerator = place_for(checkpoint, resume), accelerator_for(mixed_precision)
+    file, accelerator = place_for(checkpoint, resume), accelerator or accelerator_for(mixed_precision)
     for m in population.models: m.to(accelerator.device)
-    rows, held = Rows(population, train_data), validation and Rows(population, validation, losses=False)
+    rows, held = Rows(population, train_data, which), validation and Rows(population, validation, which, losses=False)
     feed, whole = Feed(population, rows, batch_size, seeds), population.stack()
     fixed = {k: whole.pop(k) for k, p in population.models[0].trained().items() if not p.requires_grad}
     memory, start = population.models[0].stopped, sampled_hash(whole)
@@ -248,7 +250,7 @@ def finish(
         m.history = history[history["run"] == run].assign(run=0).reset_index(drop=True)
         m.fitted |= dict(steps=state.step) | (dict(diverged=int(state.ended[run])) if state.ended[run] else {})
 
-# %% ../nbs/reference/population.ipynb #d74f8ae1
+# %% ../nbs/reference/population.ipynb #34b6195f
 def identity(
     population:Population,  # the runs
     rows,  # `Rows` to learn from
@@ -256,7 +258,7 @@ def identity(
     start:str,  # hash of the parameters at the start
 ) -> dict:  # plain JSON
     "What must be the same when a training is resumed."
-    digest = lambda d: d and hashlib.sha256(json.dumps([p.rows for p in d.prepared]).encode()).hexdigest()[:16]
+    digest = lambda d: d and hashlib.sha256(json.dumps([p.rows for p in d.prepared.values()]).encode()).hexdigest()[:16]
     each = [m.fitted | {f"model_{k}": v for k, v in m.settings.items()} for m in population.models]
     shared = {k: each[0][k] if all(e[k] == each[0][k] for e in each) else [e[k] for e in each] for k in each[0]}
     return shared | dict(encoder=population.encoder.fingerprint, task=asdict(population.models[0].task), start=start,

@@ -17,3 +17,7 @@ def bits(model):
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def close(one, other, atol):
+    return one.keys() == other.keys() and all(torch.allclose(one[k], other[k], atol=atol, rtol=0) for k in one)

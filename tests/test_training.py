@@ -22,14 +22,10 @@ from infoprompt.population import Population, terms, train_population
 from infoprompt.tasks import InputError, load_data
 from infoprompt.training import (Diverged, History, Interrupted, State, adamw_step, clip, keep_best, load_state,
                                  save_state, schedule, train)
-from small import NANO, bits, new, same
+from small import NANO, bits, close, new, same
 
 DATA = load_data("nano/sentiment", shots=20, seed=0)
 QUICK = dict(epochs=3, batch_size=6, lr=.01, progress=False)  # 4 steps an epoch, 12 in all
-
-
-def close(one, other, atol):
-    return one.keys() == other.keys() and all(torch.allclose(one[k], other[k], atol=atol, rtol=0) for k in one)
 
 
 # --- the optimizer and the schedule
