@@ -210,18 +210,17 @@ def valley(low:float, high:float) -> tuple:  # curvatures, times the unit of a s
     q = [max(abs(1 - x * low), abs(1 - x * high), 1e-9) for x in at]
     return at, [math.log(1000) / -math.log(x) for x in q]
 
-# %% ../nbs/06_convergence.ipynb #29258a3f
+# %% ../nbs/06_convergence.ipynb #a53212f4
 def descent(step=1., conditioning=10., ridge=1., steps=60) -> dict:  # shares of the first error, T, limit, valleys
     "What `fig_descent` draws: steps, AdamW's tenths of a learning rate and the limit in units of 2/(l + β_s)."
     p = example(conditioning, ridge)
     k, star = p.constants(), p.minimiser()
     best, far = 2 / (k["l"] + k["beta_s_D"]), star.norm().item()
-    flat, steep = torch.linalg.eigvalsh(p.hessian(star))[[0, -1]].tolist()
+    ends = (best * torch.linalg.eigvalsh(p.hessian(star))[[0, -1]]).tolist()
     errors = lambda method, eta, n=steps: ((p.path(eta, method, n) - star).norm(dim=1) / far).tolist()
     return dict(bound=[(1 - p.margin(step * best))**t for t in range(steps + 1)], gd=errors("gd", step * best),
-                adamw=errors("adamw", step / 10), damped=errors("damped", None, 8),
-                T=p.bound(far / 1000, step * best), limit=2 / k["beta_s_D"] / best,
-                valleys=[valley(k["l"] * best, k["beta_s_D"] * best), valley(flat * best, steep * best)])
+                adamw=errors("adamw", step / 10), damped=errors("damped", None, 8), T=p.bound(far / 1000, step * best),
+                limit=2 / k["beta_s_D"] / best, valleys=[valley(k["l"] * best, k["beta_s_D"] * best), valley(*ends)])
 
 # %% ../nbs/06_convergence.ipynb #12b2dd28
 def powers(errors) -> list:  # shares of the first error; exponents of ten, None for 0 and above 1000
@@ -244,24 +243,25 @@ def curve(name:str, x:list, y:list, colour:str, panel:str="", **line) -> dict:  
     return dict(type="scatter", mode="lines", name=name, x=x, y=y, line=dict(color=colour, width=2) | line,
                 xaxis=f"x{panel}", yaxis=f"y{panel}")
 
-# %% ../nbs/06_convergence.ipynb #00b580be
+# %% ../nbs/06_convergence.ipynb #8880bf6a
 def fig_descent(
     step:float=1.,  # in units of 2/(l + β_s); AdamW's learning rate in tenths
     conditioning:float=10.,  # of AᵀA
     ridge:float=1.,  # w
 ) -> go.Figure:
     "Bound and run: error against steps, and the rate of a step against its size."
-    found, steps, tall = descent(step, conditioning, ridge), list(range(61)), [1, 1e5]
+    found, steps, tall, silent = descent(step, conditioning, ridge), list(range(61)), [1, 1e5], dict(showlegend=False)
     line = lambda name, key, colour, **how: curve(name, steps, powers(found[key]), colour, **how)
     data = [line("bound", "bound", GREY, dash="dash"), line("AdamW", "adamw", VIOLET),
             line("damped Newton", "damped", GREEN), line("gradient descent", "gd", BLUE, width=4),
-            curve("a thousandth", [0, 60], [-3, -3], GREY, dash="dot", width=1),
-            curve("steps by the bound", *map(as_list, found["valleys"][0]), GREY, "2", dash="dash"),
-            curve("steps by the curvature at u*", *map(as_list, found["valleys"][1]), ORANGE, "2"),
-            curve("best step", [1, 1], tall, GREY, "2", width=1), curve("this step", [step] * 2, tall, BLUE, "2")]
-    layout = dict(xaxis=dict(title="steps", anchor="y"), yaxis=log_axis(-8, 2) | dict(domain=[.44, 1]),
+            curve("a thousandth", [0, 60], [-3, -3], GREY, dash="dot", width=1) | silent,
+            curve("bound", *map(as_list, found["valleys"][0]), GREY, "2", dash="dash") | silent,
+            curve("by the curvature at u*", *map(as_list, found["valleys"][1]), ORANGE, "2"),
+            curve("best step", [1, 1], tall, GREY, "2", width=1) | silent,
+            curve("this step", [step] * 2, tall, BLUE, "2") | silent]
+    layout = dict(xaxis=dict(title="steps", anchor="y"), yaxis=log_axis(-8, 2) | dict(domain=[.47, 1]),
                   xaxis2=dict(title="step, best = 1", type="log", range=[-1, 1], tickvals=[.1, 1, 10], anchor="y2"),
-                  yaxis2=dict(title="steps to 10⁻³", type="log", range=[0, 5], dtick=1, domain=[0, .3], anchor="x2"))
+                  yaxis2=dict(title="steps to 10⁻³", type="log", range=[0, 5], dtick=1, domain=[0, .28], anchor="x2"))
     about = ("Above: error on a log scale over 60 steps of gradient descent, AdamW and damped Newton, the bound "
              "dashed. Below: steps to a thousandth against the step's size, lowest near the best step, by the bound "
              "and by the curvature at u*. Conditioning {conditioning:g}, w {ridge:g}; T for a thousandth {T:d}.")
@@ -271,8 +271,8 @@ def fig_descent(
     says = (f"{{step:g}} × the best step: the run {end}; the bound is {{T:d}} steps" if step < found["limit"] else
             f"{{step:g}} × the best step is above 2/β_s: nothing is promised, and the run {end}")
     finite = {k: x if math.isfinite(x) else None for k, x in dict(T=found["T"], taken=taken, left=left).items()}
-    numbers = dict(step=step, conditioning=conditioning, ridge=ridge) | finite
-    return say(quiet(go.Figure(data, layout), 620), says, about, **numbers)
+    return say(quiet(go.Figure(data, layout), 620), says, about, **finite | dict(step=step, ridge=ridge),
+               conditioning=conditioning)
 
 # %% ../nbs/06_convergence.ipynb #4e838b09
 def directions(step=1., k=5, steps=10) -> tuple:  # lists: eigenvalues from the steepest, error of run and of twin
@@ -285,17 +285,17 @@ def directions(step=1., k=5, steps=10) -> tuple:  # lists: eigenvalues from the 
     left = Q.T @ (p.path(eta, steps=steps, start=star + Q.sum(1))[-1] - star)
     return values.tolist(), left.abs().tolist(), (1 - eta * values).pow(steps).abs().tolist()
 
-# %% ../nbs/06_convergence.ipynb #a005e7b9
+# %% ../nbs/06_convergence.ipynb #6ff8b40a
 def fig_directions(
     step:float=1.,  # in units of 2/(l + β_s)
     k:int=5,  # negatives: k + 1 rows against 8 columns
     steps:int=10,  # steps to take
 ) -> go.Figure:
     "Error left in each eigen-direction: the run as bars, its quadratic twin as marks."
-    (_, run, twin), floor, moving = directions(step, k, steps), -6., min(k + 1, 8)
+    (_, run, twin), floor, moving, at = directions(step, k, steps), -6., min(k + 1, 8), list(range(1, 9))
     height = lambda errors: [min(max(math.log10(max(e, 1e-99)), floor), 2.) for e in errors]
-    bars = dict(type="bar", name="run", x=list(range(1, 9)), base=floor, y=as_list([h - floor for h in height(run)]))
-    marks = dict(type="scatter", mode="markers", name="quadratic twin", x=list(range(1, 9)), y=as_list(height(twin)))
+    bars = dict(type="bar", name="run", x=at, base=floor, y=as_list([h - floor for h in height(run)]))
+    marks = dict(type="scatter", mode="markers", name="quadratic twin", x=at, y=as_list(height(twin)))
     data = [bars | dict(marker=dict(color=BLUE)), marks | dict(marker=dict(color=ORANGE, size=11, symbol="diamond"))]
     layout = dict(xaxis=dict(title="eigen-direction at u*, steepest first", dtick=1), yaxis=log_axis(-6, 2))
     sentence = ("After {steps:d} steps {steep:.2%} of the error is left in the steepest direction, {flat:.2%} in the "

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from infoprompt.convergence import (METHODS, curvature, descent, directions, example, fig_descent, fig_directions, needed,
-                                    powers, problem, valley)
+from infoprompt.convergence import (METHODS, curvature, descent, directions, example, fig_descent, fig_directions,
+                                    needed, powers, problem, valley)
 from infoprompt.losses import head_loss, rep_loss
 from infoprompt.tasks import InputError
 
@@ -289,7 +289,7 @@ def test_bound_at_the_ends():
 
 
 @pytest.mark.parametrize("bad, says", [
-    (dict(A=[[0., 0.], [0., 0.]]), "not all 0"), (dict(A=[1., 2.]), "table"), (dict(A=[[math.nan, 1.], [1., 2.]]), "finite"),
+    (dict(A=[[0., 0.], [0., 0.]]), "not all 0"), (dict(A=[1., 2.]), "table"), (dict(A=[[math.nan], [1.]]), "finite"),
     (dict(c=[.5, .6]), "sum to 1"), (dict(c=[1.5, -.5]), "0 or more"), (dict(c=[1.]), "2 numbers"),
     (dict(w=-1.), "w must be"), (dict(w=[1.] * 3), "w must be"), (dict(b=[math.inf, 0.]), "b must be")])
 def test_what_the_theorem_does_not_speak_about_is_refused(bad, says):
@@ -391,7 +391,8 @@ def test_a_valley_is_lowest_at_the_best_step_and_has_a_wall():
 
 @pytest.mark.parametrize("state, says", [
     (dict(), "1 × the best step: the run needs 35 steps"), (dict(step=1.5), "above 2/β_s: nothing is promised"),
-    (dict(step=8.), "moved away"), (dict(ridge=.1), "still has 17.2%"), (dict(step=1.1), "nothing is promised, and the run needs")])
+    (dict(step=8.), "moved away"), (dict(ridge=.1), "still has 17.2%"),
+    (dict(step=1.1), "nothing is promised, and the run needs")])
 def test_the_sentence_follows_the_case(state, says):
     assert says in fig_descent(**state).layout.title.text
 
