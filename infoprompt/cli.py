@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'OPTIONS', 'BEFORE_IMPORT', 'one_line', 'leave', 'guarded', 'command', 'show_version', 'main', 'aligned',
-           'report', 'score_table', 'warning', 'train', 'print_json', 'predict', 'evaluate', 'tasks', 'spread', 'info']
+           'report', 'score_table', 'warning', 'train', 'print_json', 'listed', 'sweep', 'predict', 'evaluate', 'tasks',
+           'spread', 'info']
 
 # %% ../nbs/reference/cli.ipynb #a557d15c
 import inspect, json, os, re
@@ -184,6 +185,63 @@ def print_json(
 ):
     "Print one JSON object on one line."
     print(json.dumps(values, ensure_ascii=False))
+
+# %% ../nbs/reference/cli.ipynb #3b4c158d
+def listed(
+    text:str,  # "0,0.1,1"
+    kind,  # int, float or str
+    option:str,  # for the message
+) -> list:
+    "The values of an option; raises InputError."
+    from infoprompt.tasks import InputError
+    try: return [kind(part) for part in text.split(",")]
+    except ValueError: raise InputError(f"--{option} {text!r} is no list of numbers: write --{option} 0,0.1") from None
+
+# %% ../nbs/reference/cli.ipynb #9b0cfa3d
+@command("infoprompt sweep", "infoprompt sweep --beta 0,0.1,1 --gamma 0,0.05 --seeds 10",
+         "infoprompt sweep --task nano/entailment --init vocab,label --lr 0.001,0.01 --epochs 10",
+         "infoprompt sweep --encoder minilm --task sst2 --data my-sst2-folder --beta 0,0.1 --seeds 5 --budget 8")
+def sweep(
+    *,
+    task:str="nano/sentiment",  # a name that `infoprompt tasks` lists
+    encoder:str="nano",  # nano, minilm, a folder, or a hub id such as roberta-large
+    data:str|None=None,  # where the task's rows are; default: the task's own
+    shots:int=64,  # training rows in all, and as many for validation; 0: all rows
+    beta:str="0,0.1",  # weights of the representation loss
+    gamma:str="0,0.05",  # weights of the head loss
+    init:str="vocab",  # starts of the prompt
+    lr:str|None=None,  # peak learning rates; default 0.001 as published, but 0.01 for nano
+    n_prompt:str="4",  # prompt lengths
+    k:str="32",  # numbers of negatives
+    seeds:int=5,  # seeds, each for rows, start, order and noise
+    epochs:int=30,  # passes over the training rows
+    batch_size:int=8,  # rows a run and step
+    budget:float=2.,  # GB that runs trained at once may take
+    out:str|None=None,  # folder of the sweep; default infoprompt-runs/sweep-TASK
+    json:bool=False,  # print one JSON object
+):
+    "Train all combinations of settings and seeds at once; write results, the best prompt and a phase diagram."
+    from infoprompt.explore import html_page, show
+    from infoprompt.runs import learning_rate
+    from infoprompt.sweeps import fig_sweep, over_seeds, sweep as run
+    from infoprompt.tasks import get_task
+    from infoprompt.training import Stopped, write_whole
+    folder = Path(out or f"infoprompt-runs/sweep-{task.replace('/', '-')}")
+    lrs = listed(lr, float, "lr") if lr else [learning_rate(None, encoder)]
+    try:
+        table, best = run(task, encoder, shots or None, data, epochs, batch_size, folder, budget, progress=not json,
+                          betas=listed(beta, float, "beta"), gammas=listed(gamma, float, "gamma"), lrs=lrs,
+                          inits=listed(init, str, "init"), n_prompts=listed(n_prompt, int, "n-prompt"),
+                          ks=listed(k, int, "k"), seeds=range(seeds))
+    except Stopped as stop:
+        leave(f"{stop}: kept in {folder}; the same command goes on", 130 if isinstance(stop, KeyboardInterrupt) else 1)
+    metric = get_task(task).metrics[0]
+    best.save_pretrained(folder/"best")
+    write_whole({folder/"sweep.html": html_page(show(fig_sweep(table, f"test_{metric}"))).encode()})
+    if json: return print_json(out=str(folder), rows=table.to_dict("records"), best=best.settings)
+    print(aligned(over_seeds(table, metric)))
+    print(f"the best run on validation is in {folder/'best'}: infoprompt predict {folder/'best'} TEXT; "
+          f"look at {folder/'sweep.html'}, read {folder/'results.parquet'}")
 
 # %% ../nbs/reference/cli.ipynb #c7db61a2
 @command("infoprompt predict my-run 'the film was not good'",

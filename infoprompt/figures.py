@@ -247,10 +247,12 @@ def fig_strip(
     fig.update_yaxes(range=[max(shown, len(places)) - .5, -.5], title="place", **still)
     return fig.update_layout(legend_y=1.05)
 
-# %% ../nbs/reference/figures.ipynb #0f94a74e
+# %% ../nbs/reference/figures.ipynb #4f0a55db
 def table(
-    fig:go.Figure,  # any figure of lines
+    fig:go.Figure,  # any figure of lines, or of one grid
 ) -> str:  # html
     "The numbers of a figure."
-    parts = [pd.DataFrame(dict(curve=t.name, x=t.x, y=t.y)) for t in fig.data if t.meta != "band"]
-    return pd.concat(parts).to_html(index=False, border=0) if parts else ""
+    grids = [pd.DataFrame(t.z, t.y, t.x) for t in fig.data if t.type == "heatmap"]
+    drawn = [t for t in fig.data if t.type == "scatter" and t.meta != "band"]
+    lines = [pd.DataFrame(dict(curve=t.name, x=t.x, y=t.y)) for t in drawn]
+    return grids[0].to_html(border=0) if grids else pd.concat(lines).to_html(index=False, border=0) if lines else ""

@@ -451,3 +451,30 @@ def test_disk_full_leaves_the_old_prompt(copy, monkeypatch):
     done = call("train", "--resume", "--out", copy)
     assert done.exit_code == 2 and len(says(done)) == 1 and "free some space" in says(done)[0], done.output
     assert {p.name: p.read_bytes() for p in copy.iterdir() if p.is_file()} == before
+
+
+SWEEP = "sweep", "--shots", "16", "--epochs", "2", "--seeds", "2", "--beta", "0,0.1", "--gamma", "0"
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Path:
+    "The folder of a quick sweep."
+    folder = tmp_path_factory.mktemp("runs") / "sweep"
+    done = call(*SWEEP, "--out", folder)
+    assert done.exit_code == 0, done.output
+    assert [line.split()[:2] for line in done.stdout.splitlines()[-3:-1]] == [["0", "2"], ["0.1", "2"]]
+    return folder
+
+
+def test_sweep_writes_and_goes_on(swept):
+    assert {"results.parquet", "sweep.html", "best"} <= {p.name for p in swept.iterdir()}
+    told = json.loads(call(*SWEEP, "--out", swept, "--json").stdout)
+    assert len(told["rows"]) == 4 and told["best"]["beta"] in (0, .1)
+    assert call("predict", swept / "best", "the film was good").exit_code == 0
+
+
+@pytest.mark.parametrize("change, words", [
+    (("--beta", "x"), "--beta 'x' is no list"), (("--seeds", "3"), "another sweep"), (("--k", "0"), "k is 0"),
+    (("--seeds", "0"), "no runs"), (("--task", "no"), "unknown task")])
+def test_sweep_refuses(swept, tmp_path, change, words):
+    refused(call(*SWEEP, *change, "--out", swept if words == "another sweep" else tmp_path / "other"), words)

@@ -209,7 +209,7 @@ def two(p=.5, w=0., rest=3):
 
 
 def wider(p=.5, w=0.):
-    "Two rows that share a long part, which softmax does not see: the forms by D are attained, those by ‖A‖ are not."
+    "Rows that share a long part, which softmax does not see: the forms by D are attained, those by ‖A‖ are not."
     return problem([[5., 1.], [5., -1.]], [1, 0], w, [math.log(p / (1 - p)), 0.])
 
 

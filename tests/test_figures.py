@@ -1,10 +1,11 @@
 """Curves and figures: right numbers and an honest sentence."""
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given, strategies as st
 
-from infoprompt.figures import curves, description, fig_convergence, fig_run, fig_strip, headline, stored_runs, told
+from infoprompt.figures import curves, description, fig_convergence, fig_run, fig_strip, headline, stored_runs, table, told
 
 
 def history(runs: int = 1, epochs: int = 6, per: int = 8, scale: float = 1., validation: bool = True) -> pd.DataFrame:
@@ -107,3 +108,8 @@ def test_stored_runs_are_drawn_by_seed(terms):
     assert [t.meta for t in one.data].count("band") == 0 < [t.meta for t in every.data].count("band")
     assert ("L_rep" in [t.name for t in one.data]) == (terms == "published")
     assert sorted(r["seed"] for r in stored_runs() if r["terms"] == terms) == list(range(5))
+
+
+def test_a_grid_has_its_numbers_as_a_table_too():
+    text = table(go.Figure(go.Heatmap(x=["0", "1"], y=["a"], z=[[.25, .75]])))
+    assert "<th>a</th>" in text and "0.75" in text and table(go.Figure()) == ""

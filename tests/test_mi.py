@@ -28,7 +28,8 @@ settings.load_profile("infoprompt")
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6))
 TABLES = SHAPES.flatmap(lambda s: hnp.arrays(np.float64, (s[0], s[1] + 1), elements=st.floats(-30, 30, width=32)))
 SMALL = st.tuples(st.integers(2, 3), st.integers(2, 3)).flatmap(lambda s: st.tuples(
-    hnp.arrays(np.int64, s, elements=st.integers(0, 3)), hnp.arrays(np.float64, s, elements=st.floats(-3, 3, width=32))))
+    hnp.arrays(np.int64, s, elements=st.integers(0, 3)),
+    hnp.arrays(np.float64, s, elements=st.floats(-3, 3, width=32))))
 ALPHAS = st.sampled_from([0., .01, .5, .9, 1.])
 STEADY = dict(infonce=infonce_bound, dv=donsker_varadhan, interpolated=interpolated, js=jensen_shannon, club=club)
 WILD = dict(nwj=nwj, tuba=tuba, plug_in=plug_in)

@@ -66,7 +66,8 @@ def test_killed_in_a_part_and_resumed(tmp_path, monkeypatch):
     found, _ = sweep(**SMALL, budget=.02, out=tmp_path / "cut")
     assert len(calls) == 1 + len(list((tmp_path / "whole").glob("part-*.json")))
     pd.testing.assert_frame_equal(found, want)
-    with pytest.raises(InputError, match="another sweep .*epochs"): sweep(**SMALL | dict(epochs=3), out=tmp_path / "cut")
+    with pytest.raises(InputError, match="another sweep .*epochs"):
+        sweep(**SMALL | dict(epochs=3), out=tmp_path / "cut")
 
 
 def test_chunks_cover_every_run_once():
@@ -99,7 +100,8 @@ def test_two_processes_share_the_parts(tmp_path):
 
 def test_pairs_are_of_one_seed():
     rng = np.random.default_rng(0)
-    rows = [dict(beta=b, gamma=g, seed=s, score=s + 10 * b + g) for b in (0, 1) for g in (0, 2) for s in rng.permutation(6)]
+    rows = [dict(beta=b, gamma=g, seed=s, score=s + 10 * b + g)
+            for b in (0, 1) for g in (0, 2) for s in rng.permutation(6)]
     found = paired(pd.DataFrame(rows), "score", dict(beta=0, gamma=0))
     assert found["mean"].round(9).to_dict() == {(0, 0): 0, (0, 2): 2, (1, 0): 10, (1, 2): 12}
     assert (found["low"].round(9) == found["mean"].round(9)).all(), "seeds cancel, so the band has no width"
@@ -108,7 +110,8 @@ def test_pairs_are_of_one_seed():
 
 
 def test_phase_diagram_says_its_best_cell():
-    rows = [dict(beta=b, gamma=g, seed=s, score=.5 + .1 * b + .01 * s) for b in (0, 1) for g in (0, 2) for s in range(3)]
+    rows = [dict(beta=b, gamma=g, seed=s, score=.5 + .1 * b + .01 * s)
+            for b in (0, 1) for g in (0, 2) for s in range(3)]
     fig = fig_sweep(pd.DataFrame(rows), "score")
     assert "0.610 at best" in fig.layout.title.text and "beta = 1" in fig.layout.title.text
     assert "3 seeds" in fig.layout.title.text and fig.data[0].text[0][0] == "0.510<br>± 0.010"
