@@ -1,0 +1,65 @@
+"""45 runs as one population against 45 calls of `fit`, side by side in one process.
+
+python benchmarks/population.py [--threads 2] [--epochs 30] [--repeats 3]
+
+3 β x 3 γ x 5 seeds on nano/sentiment, 64 shots, the same validation work. The singles are sampled: nine of the 45, one of
+each setting, timed between the populations and counted five times. Writes benchmarks/results/population.json.
+"""
+import argparse
+import json
+import os
+import platform
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from infoprompt.core import InfoPromptModel
+from infoprompt.encoders import Encoder
+from infoprompt.population import Population, train_population
+from infoprompt.tasks import load_data
+from infoprompt.training import write_whole
+
+FILE = Path(__file__).resolve().parent / "results/population.json"
+SETTINGS = [dict(beta=b, gamma=g) for b in (0, .1, 1.) for g in (0, .05, .5)]
+
+
+def seconds(encoder, data, runs: list[dict], epochs: int) -> float:
+    "Time of one population, models built before."
+    models = [InfoPromptModel(encoder, "nano/sentiment", **run) for run in runs]
+    start = time.perf_counter()
+    train_population(Population(models), data["train"], data["validation"], epochs, [1e-3] * len(runs), 8,
+                     [(run["seed"], run["seed"]) for run in runs], progress=False)
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("threads", os.cpu_count()), ("epochs", 30), ("repeats", 3)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    encoder, data = Encoder("nano"), load_data("nano/sentiment", shots=64, seed=0)
+    grid = [s | dict(seed=seed) for s in SETTINGS for seed in range(5)]
+    seconds(encoder, data, grid[:2], 1)
+    found = []
+    for repeat in range(options.repeats):
+        alone = sum(seconds(encoder, data, [s | dict(seed=repeat)], options.epochs) for s in SETTINGS)
+        together = {size: seconds(encoder, data, grid[:size], options.epochs) for size in (9, 45)}
+        found.append(dict(single=alone / 9, **{f"population of {n}": t / n for n, t in together.items()},
+                          ratio=alone / 9 * 45 / together[45]))
+        print({k: round(v, 3) for k, v in found[-1].items()}, flush=True)
+    ratios = [f["ratio"] for f in found]
+    result = dict(seconds_a_run={k: float(np.median([f[k] for f in found])) for k in found[0] if k != "ratio"},
+                  ratio=dict(median=float(np.median(ratios)), low=min(ratios), high=max(ratios)),
+                  peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, options=vars(options),
+                  machine=dict(cores=os.cpu_count(), processor=platform.machine(), torch=torch.__version__))
+    held = json.loads(FILE.read_text()) if FILE.is_file() else {}
+    write_whole({FILE: json.dumps(held | {f"{options.threads} threads": result}, indent=1).encode()})
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
