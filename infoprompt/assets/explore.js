@@ -46,6 +46,7 @@ const make = (tag, has = {}, ...children) => {
     else if (key in node && key !== "list") node[key] = value;
     else node.setAttribute(key, value);
   }
+  if (node.matches("input, select, button")) node.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes keys
   node.append(...children);
   return node;
 };
@@ -113,7 +114,7 @@ const show = (place, spec, sources, ask) => {
     if (!plot.data) plot.textContent = "";
     const layout = {...frame.layout, font: {...frame.layout.font, color: getComputedStyle(place).color}};
     window.Plotly.react(plot, [...frame.data, ...before ? ghosts(before, frame) : []], layout,
-      {responsive: true, displayModeBar: false});
+      {displayModeBar: false});
   };
   const update = async () => {
     const turn = ++asked;
@@ -154,7 +155,9 @@ const show = (place, spec, sources, ask) => {
   const field = control => {
     const {name, label, values, published} = control;
     if (!values) {
-      const input = make("input", {type: "text", disabled: !ask, onchange: () => set({[name]: input.value}),
+      const send = () => { if (input.value !== state[name]) set({[name]: input.value}); };
+      const input = make("input", {type: "text", disabled: !ask, onchange: send,
+        onkeydown: event => { if (event.key === "Enter") send(); }, // in JupyterLab Enter is no change
         placeholder: ask ? "" : "in a notebook you can type here"});
       control.show = value => { if (ask) input.value = value; };
       return make("label", {}, label, input);
@@ -195,6 +198,10 @@ const show = (place, spec, sources, ask) => {
     if (location.hash.includes(`${spec.name}.`)) { before = frame; state = start(); fromHash(); update(); }
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  new MutationObserver(redraw).observe(document.body, {attributes: true, attributeFilter: ["class"]});
+  new MutationObserver(redraw).observe(document.body,
+    {attributes: true, attributeFilter: ["class", "data-jp-theme-light"]});
+  new ResizeObserver(() => { // also when JupyterLab first shows a figure that was drawn out of sight
+    if (plot.data && plot.checkVisibility()) window.Plotly.Plots.resize(plot);
+  }).observe(plot);
   return update().then(() => plotly(sources)).then(redraw);
 };

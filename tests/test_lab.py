@@ -1,0 +1,91 @@
+"""JupyterLab end to end: open a notebook, run all of it, and the live figures answer."""
+import shutil
+
+import pytest
+
+import lab
+from conftest import ROOT
+
+SMALL = ["""\
+import plotly.graph_objects as go
+from infoprompt.explore import Stops, Typed, explore
+from infoprompt.figures import say""", """\
+def fig_count(times=1, text="soft"):
+    if not text: raise ValueError("no text: type a word")
+    fig = go.Figure(go.Scatter(x=[0, 1], y=[0, times * len(text)], mode="lines"))
+    return say(fig, "{n:d} letters in {text}", "A line up to {n:d}, {text}.", n=times * len(text), text=text)""", """\
+explore(fig_count, times=Stops([1, 2, 3], "times"), text=Typed("your text"))""", """\
+explore(fig_count, times=Stops([1, 5], "how often"))"""]
+ENDS = "figure => figure.querySelector('.plot').data[0].y"
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory):
+    "The address of a JupyterLab with a small notebook and a lesson."
+    pytest.importorskip("jupyterlab")
+    notebooks, folder = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
+    lab.write_notebook(notebooks / "small.ipynb", *SMALL)
+    shutil.copy(ROOT / "nbs/07_explore.ipynb", notebooks)
+    with lab.running(notebooks, folder) as address:
+        yield address
+
+
+@pytest.fixture
+def run_all(page, jupyter):
+    "Opens a notebook, runs all its cells, and gives the figures that are live."
+    page.said, page.libraries = [], []
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: page.libraries.append(len(data) > 2**20)))
+
+    def run(name: str):
+        page.goto(f"{jupyter}/lab/workspaces/{name}/tree/{name}.ipynb?token={lab.TOKEN}")
+        page.get_by_text("| Idle").wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        live = page.locator(".jp-OutputArea-output:not(.jp-RenderedHTMLCommon) figure.infoprompt")  # html is not live
+        live.locator(".main-svg").first.wait_for(state="attached")
+        live.first.evaluate("figure => figure.scrollIntoView()")  # JupyterLab lays out only what is in sight
+        live.first.locator(".main-svg").first.wait_for()
+        return live
+    yield run
+    assert page.said == []
+
+
+def test_live_figures_follow_their_controls(run_all, page):
+    first, second = (figures := run_all("small")).first, figures.nth(1)
+    second.locator(".main-svg").first.wait_for(state="attached")
+    assert figures.count() == 2 and sum(page.libraries) == 1, "plotly.js travels once for all figures"
+    assert first.locator("figcaption").inner_text() == "4 letters in soft"
+
+    first.get_by_label("times").press("ArrowRight")
+    first.get_by_text("8 letters in soft").wait_for()
+    assert first.evaluate(ENDS) == [0, 8] and second.evaluate(ENDS) == [0, 4]
+
+    typed = first.get_by_label("your text")
+    typed.fill("prompt")
+    typed.press("Enter")
+    first.get_by_text("12 letters in prompt").wait_for()
+    page.wait_for_function(f"figure => ({ENDS})(figure)[1] === 12", arg=first.element_handle())
+    assert first.locator("code").inner_text() == 'fig_count(times=2, text="prompt")'
+
+    typed.fill("")
+    typed.press("Enter")
+    first.get_by_text("no text: type a word").wait_for()
+    first.get_by_role("button", name="reset").click()
+    first.get_by_text("4 letters in soft").wait_for()
+
+    second.get_by_label("how often").press("End")
+    second.get_by_text("20 letters in soft").wait_for()
+    assert first.evaluate(ENDS) == [0, 4]
+
+
+def test_lesson_is_live(run_all, page):
+    figure = run_all("07_explore").first
+    page.wait_for_function("figure => figure.querySelector('.main-svg').clientWidth === figure.clientWidth",
+                           arg=figure.element_handle())
+    before = figure.evaluate(ENDS)
+    figure.get_by_label("frequency").press("ArrowRight")
+    figure.get_by_text("A wave that repeats 4 times crosses zero 8 times").wait_for()
+    assert figure.evaluate(ENDS) != before
+    figure.get_by_role("button", name="tall and slow").click()
+    figure.get_by_text("A wave that repeats 1 times crosses zero 2 times").wait_for()
