@@ -110,18 +110,21 @@ def joined(
     whole = lambda k: torch.cat([p[k] if k in p else blank(k, p) for p in parts])
     return {k: whole(k)[population.back.to(one(k).device)] for k in dict.fromkeys(k for p in parts for k in p)}
 
-# %% ../nbs/reference/population.ipynb #bcd7a0a5
+# %% ../nbs/reference/population.ipynb #365ea090
 def terms(
     population:Population,  # the runs
     params:dict,  # name -> (run, ...)
     batch:dict,  # of a `Feed`
-) -> dict:  # loss, ce and the information terms, each (run, row) in nats
+    watch=None,  # (terms, parameters, weights) of one kind -> quantities to note, (run,) each: `instruments.felt`
+) -> dict:  # loss, ce and the information terms, each (run, row) in nats, and what is watched
     "Every run's loss, each with its own β and γ."
     parts = []
     for runs, p, b, out in answers(population, params, batch):
         own = [population.models[r].settings for r in runs]
         weights = {k: torch.tensor([s[k] for s in own], device=out["z"].device)[:, None] for k in ("beta", "gamma")}
         parts.append(population.models[runs[0]].losses(p, b, out, weights))
+        noted = watch(parts[-1], p, weights) if watch else {}
+        parts[-1] |= {k: x.detach()[:, None].expand_as(out["z"][..., 0]) for k, x in noted.items()}
     return joined(population, parts)
 
 # %% ../nbs/reference/population.ipynb #5e608901
@@ -188,7 +191,7 @@ def judge(
     loss = cross_entropy(found.transpose(1, 2), labels, reduction="none").mean(1)
     return dict(score=torch.tensor(score), val_loss=loss)
 
-# %% ../nbs/reference/population.ipynb #2f4d9078
+# %% ../nbs/reference/population.ipynb #72849884
 def train_population(
     population:Population,  # the runs
     train_data,  # labelled rows; with `which`, a list of such
@@ -206,6 +209,7 @@ def train_population(
     progress:bool=True,  # show a bar
     which=None,  # one number a run: which of the data it reads; None: all read the same
     accelerator=None,  # who holds the device; None: an Accelerator of its own
+    watch=None,  # instruments whose readings go into the history, see `terms`
 ):  # raises Diverged when no run is left, or Interrupted; both leave each model its last good state
     "Train all runs and give each model its own history."
     if epochs < 1 or batch_size < 1 or accumulate < 1 or not all(0 < lr < math.inf for lr in lrs):
@@ -220,7 +224,7 @@ def train_population(
     for m, lr, (order, noise) in zip(population.models, lrs, seeds):
         m.fitted = dict(epochs=epochs, lr=lr, batch_size=batch_size, seed=noise, order_seed=order,
                         weight_decay=weight_decay, mixed_precision=mixed_precision, rows=len(rows))
-    step = lambda p, batch: terms(population, p | fixed, batch)
+    step = lambda p, batch: terms(population, p | fixed, batch, watch)
     judged = lambda p: judge(population, p | fixed, held, accelerator)
     done = lambda state, params: finish(population, params | fixed, state, len(feed))
     try:
