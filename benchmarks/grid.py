@@ -3,7 +3,8 @@
 python benchmarks/grid.py [sentiment acceptability paraphrase entailment relation]      (default: all five)
 
 64 shots, 30 epochs, 10 seeds; a seed draws rows, start, order and noise, so equal seeds are twins. Parts and histories
-go to benchmarks/results/checkpoints_grid/ (resumed from there), the table that figures need to benchmarks/results/grid.json.
+go to benchmarks/results/checkpoints_grid/ (resumed from there), every run's scores to benchmarks/results/grid_TASK.json,
+and what `infoprompt.sweeps.fig_help` draws to infoprompt/assets/grid.json.
 """
 import json
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from infoprompt.sweeps import sweep
+from infoprompt.figures import as_list
+from infoprompt.sweeps import paired, sweep
 from infoprompt.training import write_whole
 
 HERE = Path(__file__).resolve().parent
@@ -35,21 +37,39 @@ def curves(folder: Path) -> dict:
     return found
 
 
-def measured(task: str) -> list[dict]:
+def measured(task: str) -> pd.DataFrame:
     "One row a run, with its curve."
     folder = HERE / "results/checkpoints_grid" / task
     table, _ = sweep(f"nano/{task}", out=folder, budget=1., **LISTS)
     keep = ["beta", "gamma", "lr", "seed", "val_accuracy", "val_loss", "epoch", "test_accuracy", "diverged"]
-    rows = table[keep].round(4).to_dict("records")
-    return [dict(task=task) | row | dict(curve=curve) for row, curve in zip(rows, curves(folder).values())]
+    return table[keep].round(4).assign(curve=pd.Series(curves(folder)))
+
+
+def cells(task: str, table: pd.DataFrame) -> list[dict]:
+    "One row a setting: validation cross-entropy by epoch, and the gain in test accuracy over the twin without terms."
+    rows = []
+    for lr, part in table.groupby("lr"):
+        gain = paired(part, "test_accuracy", dict(beta=0., gamma=0.))
+        for (beta, gamma), runs in part.groupby(["beta", "gamma"]):
+            curve = pd.DataFrame(runs["curve"].tolist())
+            rows.append(dict(task=task, lr=lr, beta=beta, gamma=gamma, runs=len(runs), mean=as_list(curve.mean()),
+                             se=as_list(curve.sem()), test=as_list([runs["test_accuracy"].mean()])[0],
+                             gain=as_list(gain.loc[(beta, gamma), ["mean", "low", "high"]])))
+    return rows
 
 
 if __name__ == "__main__":
     tasks = sys.argv[1:] or TASKS
     if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    rows = [row for task in tasks for row in measured(task)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout
-    made = dict(command="python benchmarks/grid.py " + " ".join(tasks), commit=commit.strip(),
+    asset, commit = HERE.parent / "infoprompt/assets/grid.json", ["git", "rev-parse", "--short", "HEAD"]
+    made = dict(command="python benchmarks/grid.py", commit=subprocess.run(commit, cwd=HERE, capture_output=True,
+                                                                           text=True).stdout.strip(),
                 versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
-    write_whole({HERE / "results/grid.json": json.dumps(dict(made=made, rows=rows)).encode()})
+    for task in tasks:
+        table = measured(task)
+        held = json.loads(asset.read_text())["rows"] if asset.is_file() else []
+        held = [row for row in held if row["task"] != task] + cells(task, table)
+        runs = table.drop(columns="curve").to_dict("records")
+        write_whole({asset: json.dumps(dict(made=made, rows=held)).encode(),
+                     HERE / f"results/grid_{task}.json": json.dumps(dict(made=made, runs=runs)).encode()})

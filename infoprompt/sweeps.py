@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['VARIED', 'plan', 'Alone', 'summary_of', 'run_part', 'sweep', 'best_of', 'claim', 'keep_part', 'read_part', 'paired',
-           'over_seeds', 'fig_sweep']
+           'over_seeds', 'fig_sweep', 'stored_grid', 'verdict', 'fig_help']
 
-# %% ../nbs/09_sweeps.ipynb #f52d0f6f
+# %% ../nbs/09_sweeps.ipynb #491c2d49
 import json
 from contextlib import nullcontext
+from functools import cache
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -22,7 +23,7 @@ from accelerate import PartialState
 from .core import InfoPromptModel
 from .encoders import Encoder
 from .feeds import Rows
-from .figures import GREY, quiet, say
+from .figures import ASSETS, COLOURS, GREY, band, quiet, say
 from .population import Population, bytes_of_row, chunks, judge, train_population
 from .tasks import InputError, get_task, load_data
 from .training import write_whole
@@ -235,3 +236,38 @@ def fig_sweep(
                 low=float(mean.min().min()), high=float(mean.max().max()))
     return say(fig, "{value}: {high:.3f} at best, at {y} = {a} and {x} = {b}; {low:.3f} at worst, over {n:d} seeds",
                "A grid of {y} by {x} with the mean {value} in each cell, from {low:.3f} to {high:.3f}.", **seen)
+
+# %% ../nbs/09_sweeps.ipynb #ea46f1ea
+@cache
+def stored_grid() -> list:  # dicts: task, lr, beta, gamma, runs, mean and se by epoch, test, gain (mean, low, high)
+    "The settings of `benchmarks/grid.py`."
+    return json.loads((ASSETS/"grid.json").read_text(encoding="utf-8"))["rows"]
+
+# %% ../nbs/09_sweeps.ipynb #c5c965e1
+def verdict(
+    gain,  # mean, low, high of a paired difference
+) -> str:
+    "What a band allows to say."
+    return "more than its seeds' spread" if gain[1] > 0 else "a loss beyond its seeds' spread" if gain[2] < 0 else \
+        "which ten seeds cannot tell from nothing"
+
+# %% ../nbs/09_sweeps.ipynb #619f45ea
+def fig_help(
+    task:str="sentiment",  # of nano
+    lr:float=.01,  # peak learning rate (published: 1e-3, on RoBERTa-large)
+    gamma:float=0.,  # weight of the head loss (published: 0.05)
+) -> go.Figure:
+    "Validation cross-entropy by epoch for three weights of the representation loss, mean and standard error."
+    rows = [r for r in stored_grid() if (r["task"], r["lr"], r["gamma"]) == (task, lr, gamma)]
+    fig = go.Figure()
+    for row, colour in zip(rows, (GREY, COLOURS["ce"], COLOURS["l_rep"])):
+        curve = pd.DataFrame(dict(epoch=range(len(row["mean"])), mean=row["mean"], sd=row["se"]))
+        for trace in band(curve, colour, "legend", 0, np.inf, width=3): fig.add_trace(trace)
+        fig.data[-1].name = f"β = {row['beta']:g}"
+    quiet(fig).update_xaxes(title="epoch").update_yaxes(title="validation cross-entropy, nats", rangemode="tozero")
+    plain = next(r for r in stored_grid() if (r["task"], r["lr"], r["beta"], r["gamma"]) == (task, lr, 0, 0))
+    most = max(rows, key=lambda r: r["beta"])
+    return say(fig, "nano/{task}: plain prompt tuning {plain:.3f} on test; with β = {beta} the same seeds differ by "
+               "{gain:.3f} ({low:.3f} to {high:.3f}), " + verdict(most["gain"]),
+               "Validation cross-entropy by epoch for three weights of the representation loss, ten seeds each.",
+               task=task, plain=plain["test"], beta=most["beta"], **dict(zip(("gain", "low", "high"), most["gain"])))

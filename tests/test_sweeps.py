@@ -13,7 +13,7 @@ from infoprompt import sweeps
 from infoprompt.core import InfoPromptModel
 from infoprompt.encoders import Encoder
 from infoprompt.population import bytes_of_row, chunks
-from infoprompt.sweeps import fig_sweep, paired, plan, sweep
+from infoprompt.sweeps import fig_help, fig_sweep, paired, plan, stored_grid, sweep, verdict
 from infoprompt.tasks import InputError, load_data
 from small import NANO, bits, close
 
@@ -123,3 +123,15 @@ def test_an_encoder_is_needed_once(monkeypatch):
     monkeypatch.setattr(Encoder, "__init__", lambda self, *a, **k: (built.append(1), real(self, *a, **k))[1])
     sweep(**SMALL | dict(encoder="nano", betas=(0,), seeds=(1,), epochs=1))
     assert len(built) == 1
+
+
+def test_stored_grid_is_drawn_and_judged():
+    rows = stored_grid()
+    assert {(r["beta"], r["gamma"]) for r in rows} == {(b, g) for b in (0, .1, 1) for g in (0, .05)}
+    assert all(r["runs"] == 10 and len(r["mean"]) == 31 for r in rows)
+    assert all(r["gain"] == [0, 0, 0] for r in rows if (r["beta"], r["gamma"]) == (0, 0))
+    for r in rows:
+        fig = fig_help(r["task"], r["lr"], r["gamma"])
+        assert [t.name for t in fig.data if t.meta != "band"] == ["β = 0", "β = 0.1", "β = 1"]
+    assert [verdict(g) for g in ([1, .5, 2], [0, -1, 1], [-1, -2, -.5])] == [
+        "more than its seeds' spread", "which ten seeds cannot tell from nothing", "a loss beyond its seeds' spread"]
