@@ -30,7 +30,7 @@ def cells(notebook: dict) -> list[dict]:
 def shown(cell: dict) -> list[dict]:
     "What a cell shows, by type; progress on stderr aside."
     kept = [output for output in cell["outputs"] if output.get("name") != "stderr"]
-    return [output.get("data") or {output["output_type"]: output.get("text", output.get("traceback"))} for output in kept]
+    return [o.get("data") or {o["output_type"]: o.get("text", o.get("traceback"))} for o in kept]
 
 
 def number(text: str) -> float:
@@ -81,7 +81,8 @@ def same_figure(one, other, room: float = ROOM) -> bool:
     if isinstance(one, dict) and "$" in one and isinstance(other, dict) and "$" in other:
         one, other = ([unpacked(node["$"])[i] for i in node["$"]["index"]] for node in (one, other))
     if type(one) is not type(other) and not isinstance(one, (int, float)): return False
-    if isinstance(one, dict): return one.keys() == other.keys() and all(same_figure(one[k], other[k], room) for k in one)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_figure(one[key], other[key], room) for key in one)
     if isinstance(one, list): return len(one) == len(other) and all(same_figure(*p, room) for p in zip(one, other))
     if isinstance(one, str): return same_text(one, other, room)
     return one == other or math.isclose(one, other, rel_tol=room, abs_tol=room / 5)

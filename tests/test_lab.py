@@ -35,14 +35,16 @@ def run_all(page, jupyter):
     "Opens a notebook, runs all its cells, and gives the figures that are live."
     page.said, page.libraries = [], []
     page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: page.libraries.append(len(data) > 2**20)))
+    heard = lambda data: page.libraries.append(len(data) > 2**20)
+    page.on("websocket", lambda socket: socket.on("framereceived", heard))
 
     def run(name: str):
         page.goto(f"{jupyter}/lab/workspaces/{name}/tree/{name}.ipynb?token={lab.TOKEN}")
         page.get_by_text("| Idle").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        live = page.locator(".jp-OutputArea-output:not(.jp-RenderedHTMLCommon) figure.infoprompt")  # html is not live
+        output = ".jp-OutputArea-output:not(.jp-RenderedHTMLCommon)"  # html is not live
+        live = page.locator(f"{output} figure.infoprompt")
         live.locator(".main-svg").first.wait_for(state="attached")
         live.first.evaluate("figure => figure.scrollIntoView()")  # JupyterLab lays out only what is in sight
         live.first.locator(".main-svg").first.wait_for()

@@ -29,7 +29,8 @@ STATIC = CODE + """
 import json, sys
 from plotly.offline import get_plotlyjs
 versions = [plotly.__version__, ipywidgets.__version__]
-print(json.dumps(dict(versions=versions, torch="torch" in sys.modules, bundle=line._repr_mimebundle_(), js=get_plotlyjs())))
+torch, bundle = "torch" in sys.modules, line._repr_mimebundle_()
+print(json.dumps(dict(versions=versions, torch=torch, bundle=bundle, js=get_plotlyjs())))
 """
 LIVE = f"""\
 import json
