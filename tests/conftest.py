@@ -23,23 +23,39 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
+def copied(folder: Path  # an empty one
+           ) -> Path:
     "A copy of what nbdev reads, that tests may write into."
-    folder = tmp_path_factory.mktemp("project")
-    for name in "nbs", "infoprompt":
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "_*.yml"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in "nbs", "infoprompt", "tools":
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "sidebar.yml"))
+    for name in "pyproject.toml", "_quarto.yml":
+        shutil.copy(ROOT / name, folder)
     return folder
 
 
+@pytest.fixture
+def project(tmp_path) -> Path:
+    "A copy of what nbdev reads."
+    return copied(tmp_path)
+
+
+BEFORE_QUARTO = """
+from nbdev.doclinks import _build_modidx
+from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.serve import proc_nbs
+refresh_quarto_yml(); _build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_workers=0)
+"""
+
+
 @pytest.fixture(scope="session")
-def processed(project) -> Path:
-    "The notebooks as nbdev hands them to Quarto: it runs each cell that imports or exports."
-    command = [sys.executable, "-c", "from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return project / "_proc"
+def processed(tmp_path_factory) -> Path:
+    "What Quarto would be given, for a repository that is made up; each cell that imports or exports has been run."
+    folder = copied(tmp_path_factory.mktemp("processed"))
+    environment = os.environ | dict(GITHUB_REPOSITORY="somebody/somewhere")
+    for command in ["tools/site.py"], ["-c", BEFORE_QUARTO]:
+        done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return folder / "_proc"
 
 
 @pytest.fixture(scope="session")

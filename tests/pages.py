@@ -3,6 +3,7 @@ import contextlib
 import functools
 import http.server
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 KEPT = {"markdown": ("cell_type", "id", "metadata", "source"),
         "code": ("cell_type", "id", "metadata", "source", "outputs", "execution_count")}
+NOTEBOOK = re.compile(r'href="((?:[\w.-]*/)*)(?:\d+_)?(\w+)\.ipynb')
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -73,7 +75,7 @@ def written(proc: Path,  # processed notebooks
         up = dict(front=about, up="../" * len(folder.parts))
         (site / folder).mkdir(parents=True, exist_ok=True)
         text, _ = exporter.from_notebook_node(plain(notebook), up)
-        (site / folder / about["output-file"]).write_text(text, encoding="utf-8")
+        (site / folder / about["output-file"]).write_text(NOTEBOOK.sub(r'href="\1\2.html', text), encoding="utf-8")
     (site / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
 
 

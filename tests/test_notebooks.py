@@ -3,7 +3,6 @@ import copy
 import json
 import os
 import re
-import shutil
 import subprocess
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import pytest
 from nbdev.clean import clean_nb
 
 import outputs
-from conftest import ROOT
+from conftest import ROOT, copied
 
 NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")
                    if not any(part[0] in "._" for part in path.relative_to(ROOT).parts))
@@ -52,10 +51,7 @@ def nbdev(command: str,  # its name, as nbdev-test
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory):
     "Each notebook that this session asks for, run on a copy of the project, two at a time."
-    folder = tmp_path_factory.mktemp("runs")
-    for name in "nbs", "infoprompt":
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "_*.yml"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    folder = copied(tmp_path_factory.mktemp("runs"))
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
     paths = dict.fromkeys(item.callspec.params["path"] for item in request.session.items
                           if "runs" in getattr(item, "fixturenames", ()))

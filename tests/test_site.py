@@ -1,19 +1,24 @@
 """The pages as a reader without a kernel gets them: drawn, moved by mouse and by keyboard, read by axe, on a phone."""
 import base64
+import importlib.util
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
-from nbdev.config import nbpath2html
+from nbdev.config import get_config, nbpath2html
 
 import pages
-from conftest import ROOT
+from conftest import ROOT, copied
 from infoprompt.explore import frame
 from infoprompt.figures import told
 
@@ -24,6 +29,10 @@ FRAGMENT = re.compile(r'<figure id=\\?"(fig-[0-9a-f]+)')
 WITH_FIGURES = [name for name, path in NAMES.items() if FRAGMENT.search(path.read_text(encoding="utf-8"))]
 SHOTS = ROOT / "build/screenshots"
 FIGURE = "figure.infoprompt"
+HOME = "https://somebody.github.io/somewhere"  # of a repository that is made up
+TOOL = importlib.util.spec_from_file_location("site_tool", ROOT / "tools/site.py")
+SITE = importlib.util.module_from_spec(TOOL)
+TOOL.loader.exec_module(SITE)
 MEGABYTE = 2**20
 
 DRAWN = """count => document.querySelectorAll("figure.infoprompt .plot .main-svg:first-child").length >= count"""
@@ -52,28 +61,35 @@ FAINT = """() => {
 }"""
 
 
-def built_by_quarto(folder) -> None:
-    "Build the real site in a copy of the project, as .github/workflows/docs.yml does."
-    for command in ["tools/site.py"], ["-m", "nbdev.quarto"], ["tools/site.py", "--built"]:
-        subprocess.run([sys.executable, *command], cwd=folder, check=True)
+def built_by_quarto(folder: Path  # a copy of the project
+                    ) -> Path:
+    "Build the real site, as .github/workflows/docs.yml does."
+    environment = os.environ | dict(GITHUB_REPOSITORY="somebody/somewhere")
+    docs, tool = Path(sysconfig.get_path("scripts")) / "nbdev-docs", [sys.executable, "tools/site.py"]
+    for command in tool, [docs, "--n-workers=1"], [*tool, "--built"]:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "_docs"
 
 
 @pytest.fixture(scope="module", params=["nbconvert", "quarto"])
-def site(request, tmp_path_factory):
-    "The address of the site: as plain pages, and as the real one where Quarto is."
+def built(request, tmp_path_factory) -> Path:
+    "The folder of the site: as plain pages, and as the real one where Quarto is."
     folder = tmp_path_factory.mktemp("site")
     if request.param == "quarto":
         if not shutil.which("quarto"):
             pytest.skip("no quarto on the PATH: the real site is not built here, its pages are tried without it")
-        skipped = shutil.ignore_patterns(".*", "_proc", "_docs", "__pycache__", "build", "benchmarks")
-        shutil.copytree(ROOT, folder / "all", ignore=skipped, symlinks=True)
-        built_by_quarto(folder / "all")
-        folder = folder / "all/_docs"
-    else:
-        processed = request.getfixturevalue("processed")
-        shutil.copytree(processed / "images", folder / "images")
-        pages.written(processed, folder)
-    with pages.served(folder) as address:
+        return built_by_quarto(copied(folder))
+    processed = request.getfixturevalue("processed")
+    shutil.copytree(processed / "images", folder / "images")
+    pages.written(processed, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(built):
+    "The address of the site."
+    with pages.served(built) as address:
         yield address
 
 
@@ -272,3 +288,79 @@ def test_figures_of_a_page_are_light(name):
     found = [html for cell in cells for output in cell.get("outputs", ())
              if FRAGMENT.search(html := "".join(output.get("data", {}).get("text/html", "")))]
     assert sum(len(html.encode()) for html in found) <= MEGABYTE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_between_pages_lead_somewhere(built, name):
+    text = (built / name).read_text(encoding="utf-8").replace(f"{HOME}/", "../" * name.count("/") or "./")
+    links = set(re.findall(r'<a[^>]* href="(?![a-z]+:|#)([^"#?]+)', text)) - {"./", "../"}
+    assert not [link for link in links if not ((built / name).parent / link).exists()]
+
+
+LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
+
+
+def minutes(path) -> float:
+    "How long a page takes: 200 words and 30 lines of code a minute."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    words = sum(len("".join(cell["source"]).split()) for cell in cells if cell["cell_type"] == "markdown")
+    code = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    return words / 200 + sum(bool(line.strip()) for line in code) / 30
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_home_leads_to_every_page(path):
+    home = "".join("".join(cell["source"]) for cell in json.loads(NAMES["index.html"].read_text())["cells"])
+    assert path.stem == "index" or f"]({path.relative_to(ROOT / 'nbs').as_posix()})" in home
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_home_says_how_long_a_lesson_takes(path):
+    home = "\n".join("".join(cell["source"]) for cell in json.loads(NAMES["index.html"].read_text())["cells"])
+    told = int(re.search(rf"\({path.name}\) \| (\d+) min", home)[1])
+    assert abs(told - minutes(path)) <= max(5, told / 3), f"{path.name} takes {minutes(path):.0f} minutes"
+
+
+def test_pages_know_where_they_stand(processed):
+    "The made-up repository's addresses, and a badge in each lesson."
+    project, found = processed.parent, get_config(processed.parent)
+    assert (found.git_url, found.doc_host + found.doc_baseurl) == ("https://github.com/somebody/somewhere", HOME)
+    assert yaml.safe_load((project / "nbs/nbdev.yml").read_text())["website"]["repo-url"] == found.git_url
+    for path in LESSONS:
+        link = f"colab.research.google.com/github/somebody/somewhere/blob/main/nbs/{path.name})"
+        assert (processed / path.name).read_text(encoding="utf-8").count(link) == 1
+
+
+def test_text_for_machines_lists_every_page(processed):
+    found = (processed / "llms.txt").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(([\w/]+\.html)\.md\)", found)) == set(NAMES) - {"index.html"}
+    assert "`infoprompt.mi`: infonce," in found
+
+
+def test_built_pages_load_nothing_from_elsewhere(tmp_path):
+    "The lines that Quarto puts into pages with html outputs, and a link to another page."
+    kept = f'<a class="x" href="https://github.com/a/b">b</a><script src="plotly.min.js"></script>'
+    page = tmp_path / "reference/page.html"
+    page.parent.mkdir()
+    page.write_text(f"""{kept}
+<script src="https://cdn.jsdelivr.net/npm/requirejs@2.3.6/require.min.js" integrity="sha384-x" crossorigin="a"></script>
+<script src="https://cdnjs.cloudflare.com/ajax/libs/jquery/3.5.1/jquery.min.js" data-relocate-top="true"></script>
+<script type="application/javascript">define('jquery', [],function() {{return window.jQuery;}})</script>
+<a title="y" href="{HOME}/core.html#fit">fit</a>""")
+    SITE.built(tmp_path, HOME)
+    assert page.read_text().split() == f'{kept} <a title="y" href="../core.html#fit">fit</a>'.split()
+
+
+def luminance(colour: str) -> float:
+    "Of #rrggbb, as WCAG has it."
+    parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= .04045 else ((c + .055) / 1.055) ** 2.4 for c in parts]
+    return sum(weight * c for weight, c in zip((.2126, .7152, .0722), linear))
+
+
+@pytest.mark.parametrize("text, ground", [("body-color", "body-bg"), ("link-color", "body-bg"),
+                                          ("code-color", "code-bg")])
+def test_dark_colours_can_be_read(text, ground):
+    found = dict(re.findall(r"^\$([\w-]+): (#\w{6});", (ROOT / "nbs/dark.scss").read_text(), re.M))
+    dark, light = sorted(luminance(found[name]) for name in (text, ground))
+    assert (light + .05) / (dark + .05) >= 4.5
