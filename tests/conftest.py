@@ -52,7 +52,7 @@ def processed(tmp_path_factory) -> Path:
     "What Quarto would be given, for a repository that is made up; each cell that imports or exports has been run."
     folder = copied(tmp_path_factory.mktemp("processed"))
     environment = os.environ | dict(GITHUB_REPOSITORY="somebody/somewhere")
-    for command in ["tools/site.py"], ["-c", BEFORE_QUARTO]:
+    for command in ["tools/docs.py"], ["-c", BEFORE_QUARTO]:
         done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return folder / "_proc"

@@ -30,7 +30,7 @@ WITH_FIGURES = [name for name, path in NAMES.items() if FRAGMENT.search(path.rea
 SHOTS = ROOT / "build/screenshots"
 FIGURE = "figure.infoprompt"
 HOME = "https://somebody.github.io/somewhere"  # of a repository that is made up
-TOOL = importlib.util.spec_from_file_location("site_tool", ROOT / "tools/site.py")
+TOOL = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools/docs.py")
 SITE = importlib.util.module_from_spec(TOOL)
 TOOL.loader.exec_module(SITE)
 MEGABYTE = 2**20
@@ -65,7 +65,7 @@ def built_by_quarto(folder: Path  # a copy of the project
                     ) -> Path:
     "Build the real site, as .github/workflows/docs.yml does."
     environment = os.environ | dict(GITHUB_REPOSITORY="somebody/somewhere")
-    docs, tool = Path(sysconfig.get_path("scripts")) / "nbdev-docs", [sys.executable, "tools/site.py"]
+    docs, tool = Path(sysconfig.get_path("scripts")) / "nbdev-docs", [sys.executable, "tools/docs.py"]
     for command in tool, [docs, "--n-workers=1"], [*tool, "--built"]:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -1,8 +1,8 @@
 """Readies this checkout for the docs' build, or tidies what was built.
 
-usage: python tools/site.py            before nbdev-docs: plotly.min.js, llms.txt; with GITHUB_REPOSITORY=owner/name in
+usage: python tools/docs.py            before nbdev-docs: plotly.min.js, llms.txt; with GITHUB_REPOSITORY=owner/name in
                                        the environment also the addresses of the site, and a Colab badge in each lesson
-       python tools/site.py --built    after it: pages load nothing from other servers
+       python tools/docs.py --built    after it: pages load nothing from other servers
 
 It writes into tracked files (pyproject.toml, the lessons): run it on a checkout that is thrown away.
 """
