@@ -19,6 +19,12 @@ NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").
 LESSONS = [path for path in NOTEBOOKS if re.match(r"nbs/\d", path)]
 ROOMS = {"nbs/06_convergence.ipynb": .3,  # draws gaps down to 1e-16, where the last bits decide
          "nbs/reference/instruments.ipynb": .4}  # directions of gradients, late in a training
+COLAB = """\
+#| hide
+if "google.colab" in str(get_ipython()):
+    %pip install -q infoprompt
+    from google.colab import output
+    output.enable_custom_widget_manager()"""
 WIDGETS = "application/vnd.jupyter.widget-view+json"
 
 
@@ -92,6 +98,12 @@ def test_notebook_stores_no_errors_and_no_widgets(path):
     assert "widgets" not in notebook["metadata"]
     assert not [output for output in stored(notebook) if output["output_type"] == "error"]
     assert not [output for output in stored(notebook) if WIDGETS in output.get("data", {})]
+
+
+@pytest.mark.parametrize("path", LESSONS)
+def test_lesson_installs_itself_in_colab(path):
+    cells = ["".join(cell["source"]) for cell in load(path)["cells"] if cell["cell_type"] == "code"]
+    assert cells[1] == COLAB, f"put this cell after the default_exp of {path}:\n{COLAB}"
 
 
 @pytest.mark.parametrize("path", LESSONS)
