@@ -3,8 +3,8 @@
 python benchmarks/grid.py [sentiment acceptability paraphrase entailment relation]      (default: all five)
 
 64 shots, 30 epochs, 10 seeds; a seed draws rows, start, order and noise, so equal seeds are twins. Parts and histories
-go to benchmarks/results/checkpoints_grid/ (resumed from there), every run's scores to benchmarks/results/grid_TASK.json,
-and what `infoprompt.sweeps.fig_help` draws to infoprompt/assets/grid.json.
+go to benchmarks/results/checkpoints_grid/ (resumed from there), every run's scores to
+benchmarks/results/grid_TASK.json, and what `infoprompt.sweeps.fig_help` draws to infoprompt/assets/grid.json.
 """
 import json
 import os

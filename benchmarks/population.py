@@ -2,8 +2,8 @@
 
 python benchmarks/population.py [--threads 2] [--epochs 30] [--repeats 3]
 
-3 β x 3 γ x 5 seeds on nano/sentiment, 64 shots, the same validation work. The singles are sampled: nine of the 45, one of
-each setting, timed between the populations and counted five times. Writes benchmarks/results/population.json.
+3 β x 3 γ x 5 seeds on nano/sentiment, 64 shots, the same validation work. The singles are sampled: nine of the 45, one
+of each setting, timed between the populations and counted five times. Writes benchmarks/results/population.json.
 """
 import argparse
 import json
