@@ -1,5 +1,6 @@
 """The pages as a reader without a kernel gets them: drawn, moved by mouse and by keyboard, read by axe, on a phone."""
 import base64
+import contextlib
 import importlib.util
 import json
 import math
@@ -72,18 +73,27 @@ def built_by_quarto(folder: Path  # a copy of the project
     return folder / "_docs"
 
 
-@pytest.fixture(scope="module", params=["nbconvert", "quarto"])
-def built(request, tmp_path_factory) -> Path:
-    "The folder of the site: as plain pages, and as the real one where Quarto is."
+@pytest.fixture(scope="session")
+def plain_site(processed, tmp_path_factory) -> Path:
+    "The site as plain pages."
     folder = tmp_path_factory.mktemp("site")
-    if request.param == "quarto":
-        if not shutil.which("quarto"):
-            pytest.skip("no quarto on the PATH: the real site is not built here, its pages are tried without it")
-        return built_by_quarto(copied(folder))
-    processed = request.getfixturevalue("processed")
     shutil.copytree(processed / "images", folder / "images")
     pages.written(processed, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_site(tmp_path_factory) -> Path:
+    "The site as it is published, where Quarto is."
+    if not shutil.which("quarto"):
+        pytest.skip("no quarto on the PATH: the real site is not built here, its pages are tried without it")
+    return built_by_quarto(copied(tmp_path_factory.mktemp("real")))
+
+
+@pytest.fixture(scope="module", params=["plain", "real"])
+def built(request) -> Path:
+    "The folder of a site."
+    return request.getfixturevalue(f"{request.param}_site")
 
 
 @pytest.fixture(scope="module")
@@ -93,26 +103,21 @@ def site(built):
         yield address
 
 
-@pytest.fixture
-def reader(browser, site):
-    "Opens pages of the site, and keeps what they say and ask for."
+@contextlib.contextmanager
+def opened(browser, site: str, name: str):
+    "A page of the site with its figures drawn; it must say nothing on the console, and ask for nothing elsewhere."
+    here = lambda url: url.startswith((site, "data:", "blob:"))
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.said, page.asked = [], []
-    page.on("console", lambda message: page.said.append(message.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda request: page.asked.append(request.url))
-    context.route(lambda url: not url.startswith((site, "data:", "blob:")), lambda route: route.abort())
-
-    def opened(name: str, **media):
-        page.emulate_media(**media)
-        page.goto(f"{site}/{name}")
-        found = set(FRAGMENT.findall(page.content()))
-        page.wait_for_function(DRAWN, arg=len(found))
-        return page
-    yield opened
-    assert not page.said
-    assert all(url.startswith((site, "data:", "blob:")) for url in page.asked), "a page asks for what is elsewhere"
+    context.route(lambda url: not here(url), lambda route: route.abort())
+    page, said, asked = context.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{site}/{name}")
+    page.wait_for_function(DRAWN, arg=len(set(FRAGMENT.findall(page.content()))))
+    yield page
+    assert not said
+    assert all(map(here, asked)), "a page asks for what is elsewhere"
     context.close()
 
 
@@ -126,18 +131,20 @@ def faults(page,
     return told + page.evaluate(FAINT)
 
 
-def shot(page, name: str, kind: str):
-    "Keep a picture of a page."
+def shot(page, kind: str):
+    "Keep pictures of a page's figures."
     SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name.replace('/', '-').removesuffix('.html')}-{kind}.png", full_page=True)
+    name = page.name.replace("/", "-").removesuffix(".html")
+    for i, figure in enumerate(page.locator(FIGURE).all()):
+        figure.screenshot(path=SHOTS / f"{name}-{i + 1}-{kind}.png")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_page_keeps_nobody_out(reader, name):
-    page = reader(name)
-    assert not faults(page)
-    assert page.get_attribute("html", "lang") == "en" and page.title() and page.locator("main h1").count() == 1
-    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+def test_page_keeps_nobody_out(browser, site, name):
+    with opened(browser, site, name) as page:
+        assert not faults(page)
+        assert page.get_attribute("html", "lang") == "en" and page.title() and page.locator("main h1").count() == 1
+        assert page.locator("img:not([alt]), img[alt='']").count() == 0
 
 
 def state(figure) -> dict:
@@ -213,12 +220,18 @@ def walked(figure, control) -> list[dict]:
     return found
 
 
-@pytest.fixture(params=WITH_FIGURES)
-def moving(reader, request):
+@pytest.fixture(scope="module", params=WITH_FIGURES)
+def page(request, browser, site):
+    "A page with figures; each test leaves it as it was."
+    with opened(browser, site, request.param) as found:
+        found.name = request.param
+        yield found
+
+
+@pytest.fixture
+def moving(page):
     "The figures of a page that have controls."
-    page = reader(request.param)
-    found = page.locator(FIGURE).all()
-    return [figure for figure in found if figure.locator(".controls").count()]
+    return [figure for figure in page.locator(FIGURE).all() if figure.locator(".controls").count()]
 
 
 def test_keyboard_moves_every_control(moving):
@@ -268,18 +281,22 @@ def test_every_preset_by_mouse_and_keyboard(moving):
             assert state(figure) == start and "#" not in figure.page.url
 
 
-@pytest.mark.parametrize("name", WITH_FIGURES)
-def test_figures_in_the_dark_and_on_a_phone(reader, name):
-    page = reader(name, color_scheme="dark")
+def test_figures_in_the_dark_and_on_a_phone(page):
+    wide = page.viewport_size
+    page.emulate_media(color_scheme="dark")
     assert not faults(page, FIGURE)
-    shot(page, name, "dark")
+    shot(page, "dark")
+    page.emulate_media(color_scheme="light")
     page.set_viewport_size(dict(width=390, height=844))
     page.wait_for_function("[...document.querySelectorAll('.plot .main-svg')].every(s => s.clientWidth <= 390)")
     assert page.evaluate(OVERFLOW) == []
-    page.emulate_media(color_scheme="light")
-    shot(page, name, "phone")
+    shot(page, "phone")
+    page.set_viewport_size(wide)
+
+
+def test_figures_are_told_in_words(page):
     about = [plot.get_attribute("aria-label") for plot in page.locator(f"{FIGURE} [role=img]").all()]
-    assert about and all(len(text) > 20 for text in about), "each figure in words"
+    assert about and all(len(text) > 20 for text in about)
 
 
 @pytest.mark.parametrize("name", WITH_FIGURES)
