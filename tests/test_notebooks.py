@@ -8,11 +8,13 @@ import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 from nbdev.clean import clean_nb
 
 import outputs
 from conftest import ROOT, copied
+from infoprompt.explore import show
 
 NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")
                    if not any(part[0] in "._" for part in path.relative_to(ROOT).parts))
@@ -82,6 +84,12 @@ def test_notebook_runs_and_gives_what_it_stores(runs, path):
     ("1.2e-07", "8.1e-08", True), ("a   b\n-----", "a b\n---", True)])
 def test_outputs_are_compared_as_a_reader_would(one, other, alike):
     assert outputs.same([one], [other]) == alike
+
+
+@pytest.mark.parametrize("height, alike", [(1.05, True), (1.3, False), (None, False)])
+def test_figures_are_compared_by_what_they_draw(height, alike):
+    drawn = lambda y: show(go.Figure(go.Scatter(y=[0., y, .5])))._repr_mimebundle_()
+    assert [outputs.same(drawn(1.)[kind], drawn(height)[kind]) for kind in drawn(1.)] == [alike, alike]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
