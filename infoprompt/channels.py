@@ -226,10 +226,10 @@ def panel(
     truth, ceiling, mean, low, high = ([v * per for v in values] for values in (
         truth, ceiling, *([row[q] for row in rows] for q in ("mean", "low", "high"))))
     band = dict(fill="toself", fillcolor="#3b8ee0", opacity=.25, line=dict(width=0), hoverinfo="skip", meta="band")
-    dot = dict(mode="markers", marker=dict(color="#e08a1e", size=11))
+    dot = dict(mode="markers", marker=dict(color="#cf7d1a", size=11))
     traces = [line(x, truth, "truth", GREY, axis, "dash"), line(x, ceiling, "ceiling", "#d9534f", axis, "dot"),
               line([*x, *x[::-1]], high + low[::-1], "middle 80 % of batches", "#3b8ee0", axis, **band),
-              line(x, mean, "mean", "#3b8ee0", axis), line([x[at]], [mean[at]], "chosen", "#e08a1e", axis, **dot)]
+              line(x, mean, "mean", "#3b8ee0", axis), line([x[at]], [mean[at]], "chosen", "#cf7d1a", axis, **dot)]
     return [trace | dict(showlegend=not axis) for trace in traces]
 
 # %% ../nbs/reference/channels.ipynb #ba28047d
@@ -309,12 +309,12 @@ def fig_giveaway(
     per, at, cap, read = UNITS[unit], KLS.index(kl), math.log(k + 1), given_away(nats, k)
     grid, scaled = [i / 8 - 4 for i in range(113)], lambda values: [v * per for v in values]
     density = lambda centre: [math.exp(-(v - centre)**2 / 2) / (2 * math.pi)**.5 for v in grid]
-    x, y, dot = scaled(KLS), scaled(read), dict(mode="markers", marker=dict(color="#e08a1e", size=11))
-    data = [line(grid, density(0), "positives", "#3b8ee0"), line(grid, density((2*kl)**.5), "negatives", "#e08a1e"),
+    x, y, dot = scaled(KLS), scaled(read), dict(mode="markers", marker=dict(color="#cf7d1a", size=11))
+    data = [line(grid, density(0), "positives", "#3b8ee0"), line(grid, density((2*kl)**.5), "negatives", "#cf7d1a"),
             line(x, scaled([nats] * len(x)), "information I", GREY, "2", "dash"),
             line(x, scaled([cap] * len(x)), "ceiling", "#d9534f", "2", "dot"),
             line(x, scaled([nats + v for v in KLS]), "I + KL", "#b07cc6", "2", "dash"),
-            line(x, y, "reading", "#2aa587", "2"), line([x[at]], [y[at]], "chosen", "#e08a1e", "2", **dot)]
+            line(x, y, "reading", "#2aa587", "2"), line([x[at]], [y[at]], "chosen", "#cf7d1a", "2", **dot)]
     layout = dict(xaxis=dict(title_text="the coordinate of y that x knows nothing of", title_standoff=4, anchor="y"),
                   yaxis=dict(title="density", domain=[.6, 1], range=[0, .45]),
                   xaxis2=dict(title_text=f"KL(p ‖ q) of the negatives, {unit}", title_standoff=4, anchor="y2"),

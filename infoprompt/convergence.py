@@ -235,7 +235,7 @@ def log_axis(low:int, high:int) -> dict:  # exponents; an axis for plotly's layo
                 ticktext=[f"10{str(t).translate(raised)}" if t else "1" for t in at])
 
 # %% ../nbs/06_convergence.ipynb #98effca3
-BLUE, ORANGE, GREEN, VIOLET = "#3b8ee0", "#e08a1e", "#2aa587", "#b07cc6"
+BLUE, ORANGE, GREEN, VIOLET = "#3b8ee0", "#cf7d1a", "#2aa587", "#b07cc6"
 
 # %% ../nbs/06_convergence.ipynb #96477290
 def curve(name:str, x:list, y:list, colour:str, panel:str="", **line) -> dict:  # panel: "" or "2"; line: width, dash

@@ -39,7 +39,7 @@ def say(
     return fig.update_layout(title_text=told(sentence, numbers), meta=meta)
 
 # %% ../nbs/reference/figures.ipynb #d2e14619
-COLOURS = dict(loss="#7b7f86", ce="#3b8ee0", l_rep="#e08a1e", l_head="#2aa587", kl="#b07cc6", val_loss="#3b8ee0")
+COLOURS = dict(loss="#7b7f86", ce="#3b8ee0", l_rep="#cf7d1a", l_head="#2aa587", kl="#b07cc6", val_loss="#3b8ee0")
 DASHES = dict(majority="dash", untrained="dot", probe="dashdot")
 GREY, GRID = "#7b7f86", "rgba(128,132,140,.25)"
 LEGEND = dict(orientation="h", x=0, y=1.01, xanchor="left", yanchor="bottom", bgcolor="rgba(0,0,0,0)", font_size=12,

@@ -92,7 +92,7 @@ def clamp_curves(
             [math.expm1(-loss) if loss < -floor else 0. for loss in losses])
 
 # %% ../nbs/03_losses.ipynb #d01de128
-MARKS = [("#2aa587", 11, "circle"), ("#b07cc6", 11, "circle"), ("#e08a1e", 18, "circle-open")]
+MARKS = [("#2aa587", 11, "circle"), ("#b07cc6", 11, "circle"), ("#cf7d1a", 18, "circle-open")]
 
 # %% ../nbs/03_losses.ipynb #dc918787
 def marks(
