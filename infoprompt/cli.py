@@ -197,9 +197,10 @@ def listed(
     try: return [kind(part) for part in text.split(",")]
     except ValueError: raise InputError(f"--{option} {text!r} is no list of numbers: write --{option} 0,0.1") from None
 
-# %% ../nbs/reference/cli.ipynb #9b0cfa3d
+# %% ../nbs/reference/cli.ipynb #724647c2
 @command("infoprompt sweep", "infoprompt sweep --beta 0,0.1,1 --gamma 0,0.05 --seeds 10",
          "infoprompt sweep --task nano/entailment --init vocab,label --lr 0.001,0.01 --epochs 10",
+         "infoprompt sweep --negatives population --k 4 --seeds 5 --gamma 0",
          "infoprompt sweep --encoder minilm --task sst2 --data my-sst2-folder --beta 0,0.1 --seeds 5 --budget 8")
 def sweep(
     *,
@@ -213,6 +214,7 @@ def sweep(
     lr:str|None=None,  # peak learning rates; default 0.001 as published, but 0.01 for nano
     n_prompt:str="4",  # prompt lengths
     k:str="32",  # numbers of negatives
+    negatives:str="null",  # of L_rep: null, reference, or population (all runs then read the same rows)
     seeds:int=5,  # seeds, each for rows, start, order and noise
     epochs:int=30,  # passes over the training rows
     batch_size:int=8,  # rows a run and step
@@ -222,17 +224,20 @@ def sweep(
 ):
     "Train all combinations of settings and seeds at once; write results, the best prompt and a phase diagram."
     from infoprompt.explore import html_page, show
+    from infoprompt.files import write_whole
+    from infoprompt.peers import PEERS
     from infoprompt.runs import learning_rate
     from infoprompt.sweeps import fig_sweep, over_seeds, sweep as run
     from infoprompt.tasks import get_task
-    from infoprompt.training import Stopped, write_whole
+    from infoprompt.training import Stopped
     folder = Path(out or f"infoprompt-runs/sweep-{task.replace('/', '-')}")
     lrs = listed(lr, float, "lr") if lr else [learning_rate(None, encoder)]
     try:
         table, best = run(task, encoder, shots or None, data, epochs, batch_size, folder, budget, progress=not json,
                           betas=listed(beta, float, "beta"), gammas=listed(gamma, float, "gamma"), lrs=lrs,
                           inits=listed(init, str, "init"), n_prompts=listed(n_prompt, int, "n-prompt"),
-                          ks=listed(k, int, "k"), seeds=range(seeds))
+                          ks=listed(k, int, "k"), seeds=range(seeds), rep_negatives=negatives,
+                          data_seed=0 if negatives in PEERS else None)
     except Stopped as stop:
         leave(f"{stop}: kept in {folder}; the same command goes on", 130 if isinstance(stop, KeyboardInterrupt) else 1)
     metric = get_task(task).metrics[0]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RESERVED', 'InfoPromptModel', 'check_saved']
 
-# %% ../nbs/05_core.ipynb #01b4e075
+# %% ../nbs/05_core.ipynb #473d65ac
 import inspect
 import json
 from dataclasses import asdict
@@ -19,11 +19,11 @@ from huggingface_hub import ModelHubMixin, hf_hub_download
 from safetensors.torch import save
 
 from .feeds import Rows
+from .files import read_tensors, write_whole
 from .objective import Objective
 from .population import Population, all_logits, train_population
 from .prompts import collate, encode
 from .tasks import InputError, as_rows, load_data, scores
-from .training import read_tensors, write_whole
 
 # %% ../nbs/05_core.ipynb #1f7bc8e1
 class InfoPromptModel(Objective, ModelHubMixin, library_name="infoprompt", tags=["soft-prompt", "infoprompt"]):

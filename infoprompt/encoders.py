@@ -117,13 +117,14 @@ def hush():
         hf_logging.set_verbosity(level)
         if bars: hf_logging.enable_progress_bar()
 
-# %% ../nbs/reference/encoders.ipynb #1d2d46f4
+# %% ../nbs/reference/encoders.ipynb #c5f172de
 def load_parts(
     path:str,  # a folder or hub id
     trust_remote_code:bool=False,  # run code that came with the checkpoint
+    layers:int|None=None,  # keep the first so many layers; None: all
 ) -> tuple:  # body, head or None, decoder weight or None, decoder bias or None
     "Load an encoder's body, and its masked-LM head where the checkpoint really holds one."
-    kw = dict(trust_remote_code=trust_remote_code)
+    kw = dict(trust_remote_code=trust_remote_code) | ({} if layers is None else dict(num_hidden_layers=layers))
     if type(AutoConfig.from_pretrained(path, **kw)) in AutoModelForMaskedLM._model_mapping:
         mlm, info = AutoModelForMaskedLM.from_pretrained(path, output_loading_info=True, use_safetensors=True, **kw)
         if not info["missing_keys"]: return split_mlm(mlm)
@@ -155,20 +156,22 @@ def sampled_hash(
         h.update(f"{name} {tuple(t.shape)} {t.dtype} {bits.sum(dtype=torch.int64)} {some}".encode())
     return h.hexdigest()[:16]
 
-# %% ../nbs/reference/encoders.ipynb #66564a23
+# %% ../nbs/reference/encoders.ipynb #ce3cb314
 class Encoder(nn.Module):
     "A frozen encoder with its tokenizer: embeddings in, states at the wanted positions out."
     def __init__(
         self,
         name="nano",  # "nano", "minilm", a folder, or a hub id; raises InputError where it cannot be used
         trust_remote_code:bool=False,  # run code that came with the checkpoint
+        layers:int|None=None,  # keep the first so many layers; None: all
     ):
         super().__init__()
+        if layers is not None and layers < 1: raise InputError(f"layers={layers}: an encoder needs at least 1")
         self.name, path = str(name), resolve(name)
         try:
             with hush():
                 self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-                body, head, weight, bias = load_parts(path, trust_remote_code)
+                body, head, weight, bias = load_parts(path, trust_remote_code, layers)
         except (OSError, ValueError, KeyError, SafetensorError) as e:
             raise InputError(f"cannot load the encoder {name!r}: {str(e).splitlines()[0]} — give 'nano', 'minilm', "
                              "a folder with config.json and model.safetensors, or a hub id that can be reached") from e

@@ -6,7 +6,7 @@
 __all__ = ['Population', 'wide', 'answers', 'joined', 'terms', 'logits', 'bytes_of_row', 'chunks', 'all_logits', 'judge',
            'train_population', 'finish', 'identity', 'accelerator_for', 'place_for']
 
-# %% ../nbs/reference/population.ipynb #d77d1e9a
+# %% ../nbs/reference/population.ipynb #33e2fc7a
 import hashlib
 import json
 import math
@@ -21,10 +21,11 @@ from torch.nn.functional import cross_entropy, pad
 from .encoders import sampled_hash
 from .feeds import Feed, Rows, mine
 from .objective import FIELDS, states_at_mask
+from .peers import circles, shared, shares
 from .tasks import InputError, scores
-from .training import Stopped, train
+from .training import OPTIMIZERS, Stopped, train
 
-# %% ../nbs/reference/population.ipynb #db05d59a
+# %% ../nbs/reference/population.ipynb #203b7981
 class Population:
     "Runs on one encoder and one task."
     def __init__(
@@ -38,9 +39,18 @@ class Population:
         kinds = {}
         for run, model in enumerate(models): kinds.setdefault(model.kind(), []).append(run)
         self.models, self.groups, self.encoder = models, list(kinds.values()), first.encoder
-        self.back = torch.tensor([r for runs in self.groups for r in runs]).argsort()
+        self.back, self.peers = torch.tensor([r for runs in self.groups for r in runs]).argsort(), {}
         if len({frozenset(k for k, p in m.trained().items() if not p.requires_grad) for m in models}) > 1:
             raise InputError("some runs train a part that others keep fixed: train them apart")
+
+    def meet(
+        self,
+        others:list,  # what peers must have in common beside their settings, one value a run
+    ):
+        "Find each run's peers where a kind takes its negatives from them."
+        for runs in self.groups:
+            own = [self.models[r].settings for r in runs]
+            if shares(own[0]): self.peers[runs[0]] = circles(own, [others[r] for r in runs])
 
     def stack(
         self,
@@ -110,7 +120,7 @@ def joined(
     whole = lambda k: torch.cat([p[k] if k in p else blank(k, p) for p in parts])
     return {k: whole(k)[population.back.to(one(k).device)] for k in dict.fromkeys(k for p in parts for k in p)}
 
-# %% ../nbs/reference/population.ipynb #365ea090
+# %% ../nbs/reference/population.ipynb #3dea5408
 def terms(
     population:Population,  # the runs
     params:dict,  # name -> (run, ...)
@@ -122,6 +132,7 @@ def terms(
     for runs, p, b, out in answers(population, params, batch):
         own = [population.models[r].settings for r in runs]
         weights = {k: torch.tensor([s[k] for s in own], device=out["z"].device)[:, None] for k in ("beta", "gamma")}
+        out |= shared(own[0], out, population.peers.get(runs[0]))
         parts.append(population.models[runs[0]].losses(p, b, out, weights))
         noted = watch(parts[-1], p, weights) if watch else {}
         parts[-1] |= {k: x.detach()[:, None].expand_as(out["z"][..., 0]) for k, x in noted.items()}
@@ -146,17 +157,18 @@ def bytes_of_row(
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     return 4 * length * layers * (24 * encoder.d_hidden + 2 * heads * length)
 
-# %% ../nbs/reference/population.ipynb #32f5d7dd
+# %% ../nbs/reference/population.ipynb #64e8c433
 def chunks(
     population_size:int,  # runs
     row_bytes:int,  # `bytes_of_row`
     batch_size:int,  # rows a run and step
     budget:float,  # GB
+    circle:int=1,  # runs in a row that must stay together, because they are each other's negatives
 ) -> list:  # ranges of runs
     "Cut a population so that each part fits a memory budget."
-    fits = max(1, int(budget * 2**30 // (row_bytes * batch_size)))
-    parts = -(-population_size // fits)
-    size = -(-population_size // parts)
+    fits = max(1, int(budget * 2**30 // (row_bytes * batch_size)) // circle)
+    parts = -(-(population_size // circle) // fits)
+    size = -(-(population_size // circle) // parts) * circle
     return [range(at, min(at + size, population_size)) for at in range(0, population_size, size)]
 
 # %% ../nbs/reference/population.ipynb #4c5b7ad3
@@ -191,7 +203,7 @@ def judge(
     loss = cross_entropy(found.transpose(1, 2), labels, reduction="none").mean(1)
     return dict(score=torch.tensor(score), val_loss=loss)
 
-# %% ../nbs/reference/population.ipynb #72849884
+# %% ../nbs/reference/population.ipynb #b82be9ff
 def train_population(
     population:Population,  # the runs
     train_data,  # labelled rows; with `which`, a list of such
@@ -210,28 +222,32 @@ def train_population(
     which=None,  # one number a run: which of the data it reads; None: all read the same
     accelerator=None,  # who holds the device; None: an Accelerator of its own
     watch=None,  # instruments whose readings go into the history, see `terms`
+    look=None,  # (population, parameters) -> quantities, (run,) each, to note with every judgement
+    optimizer:str="adamw",  # one of `training.OPTIMIZERS`
 ):  # raises Diverged when no run is left, or Interrupted; both leave each model its last good state
     "Train all runs and give each model its own history."
+    if optimizer not in OPTIMIZERS: raise InputError(f"optimizer is {optimizer!r}; choose {' or '.join(OPTIMIZERS)}")
     if epochs < 1 or batch_size < 1 or accumulate < 1 or not all(0 < lr < math.inf for lr in lrs):
         raise InputError(f"epochs={epochs}, batch_size={batch_size}, accumulate={accumulate} and "
                          f"lr={lrs[0] if len(lrs) == 1 else lrs} must be above 0 and finite")
     file, accelerator = place_for(checkpoint, resume), accelerator or accelerator_for(mixed_precision)
     for m in population.models: m.to(accelerator.device)
     rows, held = Rows(population, train_data, which), validation and Rows(population, validation, which, losses=False)
+    population.meet([(lr, order, which and which[r]) for r, (lr, (order, _)) in enumerate(zip(lrs, seeds))])
     feed, whole = Feed(population, rows, batch_size, seeds), population.stack()
     fixed = {k: whole.pop(k) for k, p in population.models[0].trained().items() if not p.requires_grad}
     memory, start = population.models[0].stopped, sampled_hash(whole)
     for m, lr, (order, noise) in zip(population.models, lrs, seeds):
         m.fitted = dict(epochs=epochs, lr=lr, batch_size=batch_size, seed=noise, order_seed=order,
-                        weight_decay=weight_decay, mixed_precision=mixed_precision, rows=len(rows))
+                        weight_decay=weight_decay, optimizer=optimizer, mixed_precision=mixed_precision, rows=len(rows))
     step = lambda p, batch: terms(population, p | fixed, batch, watch)
-    judged = lambda p: judge(population, p | fixed, held, accelerator)
+    judged = lambda p: judge(population, p | fixed, held, accelerator) | (look(population, p | fixed) if look else {})
     done = lambda state, params: finish(population, params | fixed, state, len(feed))
     try:
         state = train(step, whole, feed, accelerator, epochs, lrs, weight_decay, pieces=accumulate,
                       evaluate=held and judged, checkpoint=file, checkpoint_every=checkpoint_every, resume=resume,
                       settings=identity(population, rows, held, memory.get(start, start) if resume else start),
-                      progress=progress)
+                      progress=progress, optimizer=optimizer)
         done(state, state.best if held else state.params)
     except Stopped as stop:
         done(stop.state, stop.state.params)

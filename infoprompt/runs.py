@@ -7,7 +7,7 @@ __all__ = ['WRITTEN', 'label_words', 'task_of', 'folder_of', 'settle', 'read_run
            'undisturbed', 'save_run', 'train_run', 'parse_line', 'lines_of', 'read_rows', 'labelled_rows', 'judged',
            'predictions', 'load_prompt', 'facts']
 
-# %% ../nbs/reference/runs.ipynb #484d608a
+# %% ../nbs/reference/runs.ipynb #15b636d5
 import json, re, signal, sys, threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,10 +18,11 @@ from .core import InfoPromptModel
 from .experiments import majority
 from .explore import html_page, show
 from .figures import fig_convergence
+from .files import write_whole
 from .prompts import nearest
 from .sources import read_splits
 from .tasks import InputError, as_rows, get_task, infer_task, load_data
-from .training import Stopped, write_whole
+from .training import Stopped
 
 # %% ../nbs/reference/runs.ipynb #94cc20d6
 def label_words(

@@ -14,9 +14,10 @@ import torch
 
 from .tasks import InputError
 
-# %% ../nbs/reference/settings.ipynb #bda93e02
-CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), head_negatives=("context", "vocab"),
-               rep_critic=("bilinear", "released"), rep_negatives=("null", "reference"))
+# %% ../nbs/reference/settings.ipynb #87053a62
+CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), rep_critic=("bilinear", "dot", "released"),
+               head_negatives=("context", "vocab", "population", "population_stopped"),
+               rep_negatives=("null", "reference", "population", "population_stopped"), bottleneck=(False, True))
 
 # %% ../nbs/reference/settings.ipynb #9d1ccfe9
 def check_settings(

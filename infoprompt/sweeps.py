@@ -6,7 +6,7 @@
 __all__ = ['VARIED', 'plan', 'Alone', 'summary_of', 'run_part', 'sweep', 'best_of', 'claim', 'keep_part', 'read_part', 'paired',
            'over_seeds', 'fig_sweep', 'stored_grid', 'verdict', 'fig_help']
 
-# %% ../nbs/09_sweeps.ipynb #491c2d49
+# %% ../nbs/09_sweeps.ipynb #acdcb474
 import json
 from contextlib import nullcontext
 from functools import cache
@@ -23,15 +23,16 @@ from accelerate import PartialState
 from .core import InfoPromptModel
 from .encoders import Encoder
 from .feeds import Rows
+from .files import write_whole
 from .figures import ASSETS, COLOURS, GREY, band, quiet, say
+from .peers import shares
 from .population import Population, bytes_of_row, chunks, judge, train_population
 from .tasks import InputError, get_task, load_data
-from .training import write_whole
 
 # %% ../nbs/09_sweeps.ipynb #2c7bde65
 VARIED = "beta", "gamma", "init", "lr", "n_prompt", "k"
 
-# %% ../nbs/09_sweeps.ipynb #f975081e
+# %% ../nbs/09_sweeps.ipynb #4930512a
 def plan(
     betas=(0., .1),  # weights of the representation loss (published: 0.1)
     gammas=(0., .05),  # weights of the head loss (published: 0.05)
@@ -40,11 +41,13 @@ def plan(
     lrs=(1e-3,),  # peak learning rates (published: 1e-3)
     n_prompts=(4,),  # prompt lengths (published: 1 and 4)
     ks=(32,),  # numbers of negatives (published: 32)
+    data_seed:int|None=None,  # one draw and order of the rows for all runs, as population negatives need; None: `seed`
     **settings,  # other settings of `InfoPromptModel`, the same for all runs
 ) -> list:  # one dict a run
     "The runs of a sweep."
     runs = [dict(zip((*VARIED, "seed"), values)) for values in product(betas, gammas, inits, lrs, n_prompts, ks, seeds)]
     if not runs: raise InputError("the sweep has no runs: give each list at least one value")
+    settings |= {} if data_seed is None else dict(data_seed=data_seed)
     return [run | settings for run in runs]
 
 # %% ../nbs/09_sweeps.ipynb #87edeed3
@@ -77,7 +80,7 @@ def summary_of(
     if len(best): found |= {name: best[name].item(), "val_loss": best["val_loss"].item(), "epoch": best.index.item()}
     return run | found | {f"test_{model.task.metrics[0]}": test, "diverged": model.fitted.get("diverged", 0)}
 
-# %% ../nbs/09_sweeps.ipynb #d68965c3
+# %% ../nbs/09_sweeps.ipynb #c18045bf
 def run_part(
     runs:list,  # rows of the plan
     encoder,  # an `Encoder`
@@ -89,17 +92,19 @@ def run_part(
     **more,  # checkpoint, resume, progress
 ) -> tuple:  # models, rows of the table
     "Train one part of a sweep as a population."
-    seeds = sorted({r["seed"] for r in runs})
-    data, which = [load(s) for s in seeds], [seeds.index(r["seed"]) for r in runs]
-    models = [InfoPromptModel(encoder, task, **{k: v for k, v in r.items() if k != "lr"}) for r in runs]
+    drawn = lambda run: run.get("data_seed", run["seed"])
+    seeds = sorted({drawn(r) for r in runs})
+    data, which = [load(s) for s in seeds], [seeds.index(drawn(r)) for r in runs]
+    own = lambda run: {k: v for k, v in run.items() if k not in ("lr", "data_seed")}
+    models = [InfoPromptModel(encoder, task, **own(r)) for r in runs]
     population = Population(models)
     split = lambda name: [d[name] for d in data]
     train_population(population, split("train"), split("validation"), epochs, [r["lr"] for r in runs], batch_size,
-                     [(r["seed"], r["seed"]) for r in runs], which=which, accelerator=accelerator, **more)
+                     [(drawn(r), r["seed"]) for r in runs], which=which, accelerator=accelerator, **more)
     test = judge(population, population.stack(), Rows(population, split("test"), which, losses=False))["score"]
     return models, [summary_of(m, r, t) for m, r, t in zip(models, runs, test.tolist())]
 
-# %% ../nbs/09_sweeps.ipynb #3f5de302
+# %% ../nbs/09_sweeps.ipynb #ac4ca964
 def sweep(
     task="nano/sentiment",  # a name in `tasks.TASKS`, or a `Task`
     encoder="nano",  # "nano", "minilm", a folder, a hub id, or an `Encoder`
@@ -116,7 +121,8 @@ def sweep(
     runs, task, encoder = plan(**lists), get_task(task), encoder if isinstance(encoder, Encoder) else Encoder(encoder)
     load = lambda seed: load_data(task, shots, seed, data)
     longest = min(encoder.max_length, 128)
-    parts = chunks(len(runs), bytes_of_row(encoder, longest), batch_size, budget)
+    circle = len({r["seed"] for r in runs}) if any(map(shares, runs)) else 1
+    parts = chunks(len(runs), bytes_of_row(encoder, longest), batch_size, budget, circle)
     state, found = PartialState(), []
     files = None if out is None else claim(Path(out), dict(
         runs=runs, task=task.name, encoder=encoder.fingerprint, shots=shots, epochs=epochs, batch_size=batch_size,

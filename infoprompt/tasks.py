@@ -281,7 +281,7 @@ def scores(
     every = dict(accuracy=accuracy_score, matthews=matthews_corrcoef, f1=lambda a, b: _f1(a, b, len(task.names)))
     return {m: float(every[m](true, said)) for m in task.metrics}
 
-# %% ../nbs/reference/tasks.ipynb #775c991b
+# %% ../nbs/reference/tasks.ipynb #3776f06c
 def batches(
     lengths,  # (rows,) tokens of each row
     batch_size,  # rows a batch, from 1
@@ -291,11 +291,10 @@ def batches(
 ):
     "Row indices of an epoch's batches: shuffled, sorted by length in windows of batches, which are shuffled again."
     if batch_size < 1: raise InputError(f"batch_size={batch_size}: give 1 or more")
-    rng, lengths = np.random.default_rng([seed, epoch]), np.asarray(lengths)
-    order, out = rng.permutation(len(lengths)), []
+    lengths, order, out = np.asarray(lengths), np.random.default_rng([seed, epoch]).permutation(len(lengths)), []
     for start in range(0, len(order), window * batch_size):
         rows = order[start:start + window * batch_size]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         cut = np.split(rows, range(batch_size, len(rows), batch_size))
-        out += [cut[i] for i in rng.permutation(len(cut))]
+        out += [cut[i] for i in np.random.default_rng([epoch, start]).permutation(len(cut))]
     return out

@@ -461,7 +461,7 @@ BAD_SETTINGS = [
     (dict(gamma=float("nan")), "gamma is nan"), (dict(beta=float("inf")), "beta is inf"),
     (dict(beta="much"), "beta is much"),
     (dict(k=0), "k is 0"), (dict(init="nought"), "unknown start"), (dict(prompt="deep"), "'free' or 'instance'"),
-    (dict(head_critic="dots"), "'dot' or 'bilinear'"), (dict(rep_negatives="population"), "'null' or 'reference'"),
+    (dict(head_critic="dots"), "'dot' or 'bilinear'"), (dict(rep_negatives="nil"), "'null' or 'reference'"),
     (dict(task=replace(TASK, template="[CLS] [P] {text} [SEP]")), "0 \\[MASK\\]"),
     (dict(task=replace(TASK, template="[P] {text} [MASK] [MASK]")), "2 \\[MASK\\]"),
     (dict(task=replace(TASK, template="{text} [MASK]")), "no slot"),
