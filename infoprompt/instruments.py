@@ -29,7 +29,7 @@ def gradient_of(
     flat = lambda g, p: torch.zeros_like(p).flatten(1) if g is None else g.flatten(1)
     return {k: flat(g, p) for g, (k, p) in zip(found, leaves.items())}
 
-# %% ../nbs/reference/instruments.ipynb #e4363012
+# %% ../nbs/reference/instruments.ipynb #07b52046
 def felt(
     out:dict,  # terms of a step, (run, row) each
     params:dict,  # name -> (run, ...)
@@ -37,7 +37,7 @@ def felt(
 ) -> dict:  # quantity -> (run,)
     "Norms by term and part, and the information terms' share and cosine on the prompt."
     leaves = {k: params[k] for k in PARTS if k in params and params[k].requires_grad}
-    each = {t: gradient_of(out[t], leaves) for t in ("ce", *INFORMATION) if t in out}
+    each = {t: gradient_of(out[t], leaves) for t in ("ce", *INFORMATION, "kl") if t in out}
     notes = {f"grad_{t}_{k}": g.norm(dim=1) for t, parts in each.items() for k, g in parts.items()}
     pushes = [weights[w] * each[t]["prompt"] for t, w in INFORMATION.items() if t in each and "prompt" in leaves]
     if not pushes: return notes
