@@ -1,9 +1,10 @@
 """The table of nano's tasks: every method on the same rows, 5 seeds.
 
-python benchmarks/nano_table.py [base|more ...]      (default: both)
+python benchmarks/nano_table.py [base|more|peers ...]      (default: all)
 
 base   majority, zero-shot, untrained, probe, plain prompt tuning and fine-tuning
 more   head only and InfoPrompt
+peers  WARP, IDPG, BitFit, LoRA and fine-tuning on the same 64 rows
 
 Appends to benchmarks/results/nano_table.jsonl; what that file holds is not run again.
 """
@@ -21,6 +22,8 @@ TUNED = dict(shots=64, n_prompt=4, lrs=[1e-3, 1e-2], epochs=30, batch_size=8)
 BASE = {"majority": dict(shots=64), "zero-shot": dict(shots=64), "untrained": dict(shots=64, n_prompt=4),
         "probe": dict(shots=64), "plain": TUNED, "fine-tuning": dict(shots=None, lrs=[1e-3], epochs=10, batch_size=32)}
 MORE = {"head only": TUNED, "InfoPrompt": TUNED}
+MOVED = {k: v for k, v in TUNED.items() if k != "n_prompt"}
+PEERS = {"WARP": TUNED, "IDPG": TUNED, "BitFit": MOVED, "LoRA": MOVED, "fine-tuning": MOVED | dict(lrs=[1e-4, 1e-3])}
 
 
 def jobs(methods):
@@ -29,9 +32,9 @@ def jobs(methods):
 
 
 if __name__ == "__main__":
-    parts = dict(base=BASE, more=MORE)
+    parts = dict(base=BASE, more=MORE, peers=PEERS)
     names = sys.argv[1:] or list(parts)
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     for name in names:
-        print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl")).to_string())
+        print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl"), ("method", "shots")).to_string())

@@ -1,0 +1,80 @@
+"""Each method trains what it says and nothing else, on a copy of the encoder."""
+import copy
+import sys
+
+import pytest
+import torch
+
+from infoprompt.core import InfoPromptModel
+from infoprompt.encoders import Encoder
+from infoprompt.experiments import METHODS, adapted, biases_of, lora_of, weights_of
+from infoprompt.prompts import collate, encode, read
+from infoprompt.tasks import SINGLE, InputError, get_task, load_data
+from small import NANO
+from tiny import save
+
+TASK, DATA = get_task("nano/sentiment"), load_data("nano/sentiment", shots=16, seed=0)
+
+
+@pytest.mark.parametrize("part", [weights_of, biases_of, lora_of])
+def test_only_the_named_part_moves(part):
+    before = {k: p.detach().clone() for k, p in NANO.named_parameters()}
+    model = adapted(DATA, TASK, NANO, part, 0, 1e-2, 1, 8)
+    assert all(torch.equal(p, before[k]) and p.grad is None and not p.requires_grad
+               for k, p in NANO.named_parameters())
+    same = lambda k, p: "lora_" not in k and torch.equal(p, before[k.replace("base_layer.", "")])
+    moved = {k for k, p in model.encoder.named_parameters() if not same(k, p)}
+    fresh = copy.deepcopy(NANO)
+    chosen = {id(p) for p in part(fresh)}
+    assert moved and moved <= {k for k, p in fresh.named_parameters() if id(p) in chosen}
+    if part is biases_of: assert all(k.endswith("bias") for k in moved) and len(moved) > 20
+    if part is lora_of: assert all("lora_" in k for k in moved) and len(moved) == 2 * 2 * 4
+    start = InfoPromptModel(NANO, TASK, seed=0)
+    assert torch.equal(model.prompt, start.prompt) and not torch.equal(model.head, start.head)
+
+
+def test_adapters_start_without_effect():
+    encoder = copy.deepcopy(NANO)
+    lora_of(encoder)
+    batch = collate(encode([dict(text="the actor likes the film .")], SINGLE, NANO, 0), NANO)
+    assert torch.equal(read(encoder, batch), read(NANO, batch))
+
+
+def test_adapters_follow_their_seed_and_leave_the_stream_alone():
+    state = torch.get_rng_state()
+    one, two, other = (lora_of(copy.deepcopy(NANO), seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(map(torch.equal, one, two)) and not all(map(torch.equal, one, other))
+
+
+def test_lora_without_peft_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(InputError, match="pip install peft"): METHODS["LoRA"](DATA, TASK, NANO, epochs=1)
+
+
+def test_lora_without_its_layers_is_refused(tmp_path):
+    with pytest.raises(InputError, match="named query and value"):
+        lora_of(Encoder(save(tmp_path, "distilbert")))
+
+
+def test_the_best_epoch_is_kept(monkeypatch):
+    scores, evaluate = [], InfoPromptModel.evaluate
+    def noting(model, rows):
+        scores.append(evaluate(model, rows)["accuracy"])
+        return dict(accuracy=scores[-1])
+    monkeypatch.setattr(InfoPromptModel, "evaluate", noting)
+    model = adapted(DATA, TASK, NANO, weights_of, 0, 3e-3, 6, 8)
+    assert len(scores) == 6 and len({*scores}) > 1 and evaluate(model, DATA["validation"])["accuracy"] == max(scores)
+
+
+def test_methods_are_settings_of_tuned(monkeypatch):
+    seen = []
+    monkeypatch.setattr("infoprompt.experiments.tuned", lambda *a, **kw: seen.append(kw))
+    METHODS["WARP"](DATA, TASK, NANO, seed=1); METHODS["IDPG"](DATA, TASK, NANO, seed=1)
+    assert seen == [dict(seed=1, init="mask", beta=0, gamma=0), dict(seed=1, prompt="instance", beta=0, gamma=0)]
+
+
+@pytest.mark.parametrize("method", ["WARP", "IDPG", "BitFit", "LoRA", "fine-tuning"])
+def test_methods_give_scores_of_both_splits(method):
+    found = METHODS[method](DATA, TASK, NANO, seed=0, lrs=[1e-2], epochs=1, batch_size=8)
+    assert found["lr"] == 1e-2 and {*found["validation"]} == {*found["test"]} == {"accuracy"}
