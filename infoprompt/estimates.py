@@ -285,7 +285,7 @@ def cross_fitted(
                                                                                   **fit)) for f in range(folds)])
     return dict(nats=found["nats"].mean(), se=(found["se"]**2).sum()**.5 / folds, cap=found["cap"].min())
 
-# %% ../nbs/10_estimates.ipynb #e9ee38ed
+# %% ../nbs/10_estimates.ipynb #af101a19
 @torch.no_grad()
 def states_of(
     population,  # a `Population`
@@ -293,9 +293,12 @@ def states_of(
     rows,  # `Rows` of the population
 ) -> torch.Tensor:  # (run, row, d) z
     "What each run makes of each row."
-    batch = rows.take([range(len(rows))] * len(population.models))
-    batch = {k: x.to(population.models[0].label_bias.device) for k, x in batch.items()}
-    return joined(population, [dict(z=out["z"]) for *_, out in answers(population, params, batch)])["z"]
+    runs, found = len(population.models), {}
+    for at in rows.of[0].blocks(max(8, 64 // runs)):
+        batch = {k: x.to(population.models[0].label_bias.device) for k, x in rows.take([at] * runs).items()}
+        z = joined(population, [dict(z=out["z"]) for *_, out in answers(population, params, batch)])["z"]
+        found |= zip(at.tolist(), z.unbind(1))
+    return torch.stack([found[i] for i in range(len(rows))], 1)
 
 # %% ../nbs/10_estimates.ipynb #9468204c
 def probe_nats(
