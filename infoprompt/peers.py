@@ -15,13 +15,13 @@ PEERS = "population", "population_stopped"
 ALONE = ("population negatives need other runs: train several models of one configuration together "
          "(`infoprompt sweep --negatives population`, or `population.train_population`)")
 
-# %% ../nbs/reference/peers.ipynb #ab81ffc4
+# %% ../nbs/reference/peers.ipynb #f5d9ca28
 def shares(
-    settings:dict,  # of an `Objective`
+    settings:dict,  # of an `Objective`, or those of them that are not the default
 ) -> bool:
     "Whether a run takes its negatives from other runs."
-    return bool(settings["gamma"] and settings["head_negatives"] in PEERS or
-                settings["beta"] and settings["rep_negatives"] in PEERS)
+    return any(settings[weight] and settings.get(f"{part}_negatives") in PEERS
+               for part, weight in (("head", "gamma"), ("rep", "beta")))
 
 # %% ../nbs/reference/peers.ipynb #2f51f345
 def circles(

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from conftest import ROOT
-from infoprompt import training
+from infoprompt import files, training
 from infoprompt.core import InfoPromptModel
 from infoprompt.feeds import Feed, Rows
 from infoprompt.population import Population, terms, train_population
@@ -309,7 +309,7 @@ def test_a_real_sigkill(tmp_path, monkeypatch):
     time.sleep(.4)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    kept = training.read_tensors(file)
+    kept = files.read_tensors(file)
     steps = json.loads(kept[1]["json"])["step"]
     assert steps >= 3 and steps % 3 == 0
     torch.set_num_threads(1)
@@ -408,7 +408,7 @@ def test_fit_refuses_numbers_that_cannot_work(bad):
 def test_a_file_where_a_folder_should_be_is_named(tmp_path):
     (tmp_path / "a").write_bytes(b"old")
     with pytest.raises(OSError, match="could not write.*untouched.*another folder"):
-        training.write_whole({tmp_path / "a": b"new", tmp_path / "a" / "b": b"new"})
+        files.write_whole({tmp_path / "a": b"new", tmp_path / "a" / "b": b"new"})
     assert (tmp_path / "a").read_bytes() == b"old" and len([*tmp_path.iterdir()]) == 1
 
 
@@ -437,7 +437,7 @@ def full_disk(monkeypatch, where, after=0):
         count.append(1)
         if len(count) > after: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*args)
-    monkeypatch.setattr(training.os, "fsync" if where == "write" else "replace", fail)
+    monkeypatch.setattr(files.os, "fsync" if where == "write" else "replace", fail)
 
 
 @pytest.mark.parametrize("where, after", [("write", 0), ("write", 2), ("replace", 0)])
