@@ -4,7 +4,7 @@ python benchmarks/nano_table.py [base|more|peers ...]      (default: all)
 
 base   majority, zero-shot, untrained, probe, plain prompt tuning and fine-tuning
 more   head only and InfoPrompt
-peers  WARP, IDPG, BitFit, LoRA and fine-tuning on the same 64 rows
+peers  WARP, IDPG, BitFit and LoRA
 
 Appends to benchmarks/results/nano_table.jsonl; what that file holds is not run again.
 """
@@ -23,7 +23,7 @@ BASE = {"majority": dict(shots=64), "zero-shot": dict(shots=64), "untrained": di
         "probe": dict(shots=64), "plain": TUNED, "fine-tuning": dict(shots=None, lrs=[1e-3], epochs=10, batch_size=32)}
 MORE = {"head only": TUNED, "InfoPrompt": TUNED}
 MOVED = {k: v for k, v in TUNED.items() if k != "n_prompt"}
-PEERS = {"WARP": TUNED, "IDPG": TUNED, "BitFit": MOVED, "LoRA": MOVED, "fine-tuning": MOVED | dict(lrs=[1e-4, 1e-3])}
+PEERS = {"WARP": TUNED, "IDPG": TUNED, "BitFit": MOVED, "LoRA": MOVED}
 
 
 def jobs(methods):
@@ -37,4 +37,4 @@ if __name__ == "__main__":
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     for name in names:
-        print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl"), ("method", "shots")).to_string())
+        print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl")).to_string())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from infoprompt.feeds import Feed, Rows
-from infoprompt.instruments import felt, fig_instruments
+from infoprompt.instruments import beside, felt, fig_instruments, fig_shares, readings
 from infoprompt.population import Population, terms, train_population
 from infoprompt.tasks import load_data
 from small import bits, new, same
@@ -71,3 +71,39 @@ def test_figure_of_several_runs():
                      watch=felt)
     fig = fig_instruments(pd.concat([m.history.assign(run=r) for r, m in enumerate(models)]))
     assert len(fig.data) == 9 and "of at most 3.50 nats" in fig.layout.title.text
+
+
+def test_kl_of_the_bottleneck_has_its_own_gradient():
+    model = new(beta=0, gamma=0, bottleneck=True)
+    train_population(Population([model]), DATA["train"], None, 1, [.01], 8, [(0, 0)], progress=False, watch=felt)
+    noted = model.history.groupby("quantity")["value"].mean()
+    assert noted["grad_kl_prompt"] > 0 and noted["grad_kl_head"] == 0 and "share" not in noted
+
+
+def test_readings_and_their_figure():
+    models = [new(seed=s) for s in range(2)] + [new(seed=s, rep_critic="dot") for s in range(2)]
+    train_population(Population(models), DATA["train"], DATA["validation"], 2, [.01] * 4, 8, [(0, s) for s in range(4)],
+                     progress=False, watch=felt)
+    found = dict(bilinear=readings(models[:2]), dot=readings(models[2:]))
+    h = models[0].history
+    assert found["bilinear"]["share"][0] == pytest.approx(h[h["quantity"] == "share"]["value"].mean())
+    assert found["bilinear"]["score"][0] == h[h["quantity"] == "val_accuracy"]["value"].max()
+    assert found["dot"]["on_critic"].isna().all() and (found["dot"]["reading"] <= found["dot"]["cap"]).all()
+    fig = fig_shares(found)
+    assert [list(t.y) for t in fig.data] == [["bilinear", "dot"]] * 2
+    assert fig.data[0].x[1] == pytest.approx(found["dot"]["share"].mean(), rel=1e-3)
+
+
+def test_twins_apart():
+    models = [new(seed=s, beta=b, gamma=0) for b in (0., 1.) for s in range(2)]
+    start = [m.prompt.detach().clone() for m in models]
+    train_population(Population(models), DATA["train"], DATA["validation"], 1, [.01] * 4, 8,
+                     [(0, s) for _ in range(2) for s in range(2)], progress=False, optimizer="sgd",
+                     look=beside(torch.tensor([0, 1, 0, 1])), weight_decay=0.)
+    last = [m.history.groupby("quantity")["value"].last() for m in models]
+    for r in range(2):
+        assert last[r]["apart"] == 0 and last[r]["along"] == pytest.approx(1, abs=1e-5)
+        one, other = (models[i].prompt.detach() - start[i] for i in (r, r + 2))
+        want = (one - other).norm() / (one.norm() + other.norm()) * 2
+        assert last[r + 2]["apart"] == pytest.approx(want.item(), rel=1e-3)
+    assert not any(m.history.query("step == 0")["quantity"].eq("apart").any() for m in models)

@@ -1,0 +1,56 @@
+"""What the optimiser makes of a small gradient: twins with and without the information terms, AdamW and plain descent.
+
+python benchmarks/optimizers.py
+
+nano/sentiment, 64 shots, 10 epochs, 5 seeds of start and noise, one draw and order of the rows. AdamW at 1e-2; gradient
+descent at three rates, of which the reader takes the one with the lowest validation loss without terms. Writes one row a
+run to benchmarks/results/optimizers.json.
+"""
+import json
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from infoprompt.core import InfoPromptModel
+from infoprompt.encoders import Encoder
+from infoprompt.instruments import beside, felt
+from infoprompt.population import Population, train_population
+from infoprompt.tasks import load_data
+from infoprompt.training import write_whole
+
+FILE, TASK, SEEDS = Path(__file__).resolve().parent / "results/optimizers.json", "nano/sentiment", range(5)
+TERMS = {"none": dict(beta=0., gamma=0.), "published": dict(beta=.1, gamma=.05), "L_rep": dict(beta=.1, gamma=0.),
+         "L_head": dict(beta=0., gamma=.05), "a thousandth": dict(beta=1e-4, gamma=5e-5)}
+MEANS, ENDS = ("share", "cosine"), ("apart", "along", "val_loss", "val_accuracy")
+
+
+def measured(optimizer: str, lr: float, encoder, data) -> list[dict]:
+    "One row a run."
+    runs = [(name, seed) for name in TERMS for seed in SEEDS]
+    models = [InfoPromptModel(encoder, TASK, seed=seed, **TERMS[name]) for name, seed in runs]
+    twins = torch.tensor([runs.index(("none", seed)) for _, seed in runs])
+    train_population(Population(models), data["train"], data["validation"], 10, [lr] * len(runs), 8,
+                     [(0, seed) for _, seed in runs], progress=False, watch=felt, look=beside(twins),
+                     optimizer=optimizer)
+    rows = []
+    for (name, seed), model in zip(runs, models):
+        of = model.history.groupby("quantity")["value"]
+        numbers = dict(of.mean().reindex(MEANS).dropna()) | dict(of.last().reindex(ENDS).dropna())
+        rows.append(dict(optimizer=optimizer, lr=lr, terms=name, seed=seed)
+                    | {k: float(f"{v:.4g}") for k, v in numbers.items()})
+    return rows
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    encoder, data = Encoder("nano"), load_data(TASK, shots=64, seed=0)
+    commit = ["git", "rev-parse", "--short", "HEAD"]
+    made = dict(command="python benchmarks/optimizers.py", commit=subprocess.run(
+        commit, cwd=FILE.parent, capture_output=True, text=True).stdout.strip(),
+        versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
+    rates = [("adamw", .01), *(("sgd", lr) for lr in (.1, 1., 10.))]
+    runs = [row for optimizer, lr in rates for row in measured(optimizer, lr, encoder, data)]
+    write_whole({FILE: json.dumps(dict(made=made, runs=runs)).encode()})
