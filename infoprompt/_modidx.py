@@ -171,6 +171,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'infoprompt.estimates.fig_readings': ('estimates.html#fig_readings', 'infoprompt/estimates.py'),
                                       'infoprompt.estimates.fit_critic': ('estimates.html#fit_critic', 'infoprompt/estimates.py'),
                                       'infoprompt.estimates.fixed_states': ('estimates.html#fixed_states', 'infoprompt/estimates.py'),
+                                      'infoprompt.estimates.jackknifed': ('estimates.html#jackknifed', 'infoprompt/estimates.py'),
                                       'infoprompt.estimates.label_information': ( 'estimates.html#label_information',
                                                                                   'infoprompt/estimates.py'),
                                       'infoprompt.estimates.log_mixture': ('estimates.html#log_mixture', 'infoprompt/estimates.py'),

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KINDS', 'SIGMAS', 'INKS', 'log_normal', 'log_mixture', 'noisy', 'pointwise_truth', 'averaged', 'fixed_states',
            'pointwise_reading', 'pointwise_head', 'trained', 'trained_heads', 'tabled', 'fig_readings', 'by_epoch',
-           'pointwise', 'estimate', 'fit_critic', 'cross_fitted', 'states_of', 'probe_nats', 'label_information',
-           'stored_labels', 'fig_label']
+           'pointwise', 'jackknifed', 'estimate', 'fit_critic', 'cross_fitted', 'states_of', 'probe_nats',
+           'label_information', 'stored_labels', 'fig_label']
 
 # %% ../nbs/10_estimates.ipynb #259bd14f
 import json, math
@@ -37,7 +37,7 @@ def log_normal(
     "log density of a round Gaussian, without -d/2 log 2π."
     return -squared / (2 * spread**2) - d * torch.as_tensor(spread).log()
 
-# %% ../nbs/10_estimates.ipynb #10d7ba08
+# %% ../nbs/10_estimates.ipynb #219063ea
 def log_mixture(
     value,  # (row, m, d)
     centres,  # (row, n, d)
@@ -45,8 +45,7 @@ def log_mixture(
 ) -> torch.Tensor:  # (row, m) nats
     "log density of an even mixture of round Gaussians, without -d/2 log 2π."
     exact = torch.cdist(value, centres, compute_mode="donot_use_mm_for_euclid_dist")
-    parts = log_normal(exact**2, spread, value.shape[-1])
-    return parts.logsumexp(-1) - math.log(centres.shape[-2])
+    return log_normal(exact**2, spread, value.shape[-1]).logsumexp(-1) - math.log(centres.shape[-2])
 
 # %% ../nbs/10_estimates.ipynb #efc201de
 def noisy(
@@ -67,25 +66,23 @@ def pointwise_truth(
     z = noisy(own, sigma, generator)
     return log_normal(((z - own)**2).sum(-1), sigma, own.shape[-1]) - log_mixture(z, own, sigma)
 
-# %% ../nbs/10_estimates.ipynb #33634ca6
+# %% ../nbs/10_estimates.ipynb #bbed95c1
 def averaged(
     draw,  # generator -> pointwise terms in nats
-    seed:int=0,  # of the draws
 ) -> tuple:  # mean and standard error, nats
     "Mean over twelve fresh draws."
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(0)
     means = torch.stack([draw(g).mean() for _ in range(12)])
     return means.mean().item(), means.std().item() / 12**.5
 
-# %% ../nbs/10_estimates.ipynb #87e315e5
+# %% ../nbs/10_estimates.ipynb #83e784d4
 @cache
 def fixed_states(
     prompts:int=16,  # N, fixed prompts
 ) -> dict:  # own (4, N, d), reference (4, 32, d), z0 (4, d), float64
     "States of `nano` at four sentences' [MASK] under fixed prompts, under 32 other prompts and un-prompted."
-    model = InfoPromptModel(nano(), "nano/sentiment", beta=0, gamma=0)
-    seeds = [*range(prompts), *range(10**6, 10**6 + 32)]
-    each = torch.stack([start_prompt("vocab", model.settings["n_prompt"], nano(), seed=s) for s in seeds])
+    model = InfoPromptModel(nano(), "nano/sentiment", n_prompt=4, beta=0, gamma=0)
+    each = [start_prompt("vocab", 4, nano(), seed=s) for s in (*range(prompts), *range(10**6, 10**6 + 32))]
     batch = model.collate_fn(model.rows(load_data("nano/sentiment", 64, 0)["test"].select(range(4))))
     found = {k: v.double() for k, v in model.unprompted_states(batch, {"z0", "reference"}, each).items()}
     return dict(own=found["reference"][:, :prompts], reference=found["reference"][:, prompts:], z0=found["z0"])
@@ -169,7 +166,7 @@ def tabled(
     each = lambda f: [(s, *averaged(lambda g: f(s * unit, g))) for s in SIGMAS]
     return {name: pd.DataFrame(each(f), columns=["epoch", "mean", "sd"]) for name, f in draws.items()}
 
-# %% ../nbs/10_estimates.ipynb #0906ab94
+# %% ../nbs/10_estimates.ipynb #70e0f4ac
 def fig_readings(
     part:str="representation",  # or "head"
     k:int=32,  # negatives (published: 32)
@@ -184,8 +181,8 @@ def fig_readings(
         fig.add_trace(go.Scatter(x=[SIGMAS[0], SIGMAS[-1]], y=as_list([math.log(many)] * 2), name=name, mode="lines",
                                  line=dict(color="#d9534f", dash=dash, width=1)))
     quiet(fig).update_xaxes(title="noise σ, in spreads over prompts", type="log", dtick=1).update_yaxes(title="nats")
-    over = {name: (curve["mean"] - found["truth"]["mean"]).max() for name, curve in found.items()}
-    worst = max((name for name in found if name != "truth"), key=over.get)
+    over = {name: (found[name]["mean"] - found["truth"]["mean"]).max() for name in list(found)[1:]}
+    worst = max(over, key=over.get)
     says = "{n:d} prompts, {k:d} negatives: {worst} reads up to {over:.2f} nats above the truth, population {pop:.2f}"
     about = "Information between prompt and {part} over the noise, and readings with the optimal critic. " + says
     return say(fig, says, about, n=prompts, k=k, worst=worst, over=over[worst], pop=over["population"], part=part)
@@ -210,25 +207,31 @@ def pointwise(
     pos, neg = split(scores)
     return reading(infonce(pos, neg), neg.shape[-1])
 
-# %% ../nbs/10_estimates.ipynb #93c98765
+# %% ../nbs/10_estimates.ipynb #c1a4c9b5
+def jackknifed(
+    value,  # numbers of runs -> nats
+    runs:int,  # R, 3 or more
+) -> dict:  # nats, se
+    "A value with its standard error by leaving out each run in turn."
+    if runs < 3: raise InputError(f"{runs} runs: an estimate with an error needs 3 or more")
+    left = torch.stack([value(torch.tensor([i for i in range(runs) if i != r])) for r in range(runs)])
+    return dict(nats=value(torch.arange(runs)).item(), se=(left.var(correction=0) * (runs - 1)).sqrt().item())
+
+# %% ../nbs/10_estimates.ipynb #c8ba7778
 def estimate(
     x,  # (run, d), or (row, run, d): θ̄ for the head, P̄ for the representation
     y,  # (run, d), or (row, run, d): P̄ for the head, z for the representation; rows are averaged
     critic=inner_product,  # (x, y) -> scores; fixed without these runs
 ) -> dict:  # nats, se, cap
-    "Lower bound on I(X; Y) from independent runs, by default with the parameter-free score; error by the jackknife."
+    "Lower bound on I(X; Y) from independent runs, by default with the parameter-free score."
     scores, runs = critic(x, y), x.shape[-2]
-    if runs < 3: raise InputError(f"{runs} runs: an estimate with an error needs 3 or more")
-    others = lambda r: torch.tensor([i for i in range(runs) if i != r])
-    left = torch.stack([pointwise(scores[..., others(r), :][..., others(r)]).mean() for r in range(runs)])
-    error = (left.var(correction=0) * (runs - 1))**.5
-    return dict(nats=pointwise(scores).mean().item(), se=error.item(), cap=math.log(runs))
+    return jackknifed(lambda at: pointwise(scores[..., at, :][..., at]).mean(), runs) | dict(cap=math.log(runs))
 
-# %% ../nbs/10_estimates.ipynb #a2add531
+# %% ../nbs/10_estimates.ipynb #9e8d875a
 def fit_critic(
     x,  # (..., run, d_x) of the runs to fit on
     y,  # (..., run, d_y)
-    ridge:float=.1,  # penalty on the squared matrix
+    ridge:float=.3,  # penalty on the squared matrix
 ):  # (x, y) -> scores, for `estimate` on other runs
     "Fit a bilinear critic by InfoNCE, both sides centred and scaled by the runs it is fitted on."
     centre = lambda v: (v.mean(-2, keepdim=True), (v - v.mean(-2, keepdim=True)).square().mean().sqrt().clamp(min=1e-9))
@@ -243,17 +246,16 @@ def fit_critic(
     both.requires_grad_(False)
     return critic
 
-# %% ../nbs/10_estimates.ipynb #979ddc9e
+# %% ../nbs/10_estimates.ipynb #a39c0846
 def cross_fitted(
     x,  # (..., run, d_x)
     y,  # (..., run, d_y)
-    ridge:float=.1,  # of `fit_critic`
+    ridge:float=.3,  # of `fit_critic`
 ) -> dict:  # nats, se, cap
     "Estimate with two bilinear critics, each fitted on the half of the runs that it does not judge."
-    halves = [(x[..., i::2, :], y[..., i::2, :]) for i in range(2)]
-    found = [estimate(*own, fit_critic(*other, ridge)) for own, other in (halves, halves[::-1])]
-    return dict(nats=sum(f["nats"] for f in found) / 2, se=math.hypot(*(f["se"] for f in found)) / 2,
-                cap=min(f["cap"] for f in found))
+    runs, half = x.shape[-2], lambda at, i: [v[..., at[at % 2 == i], :] for v in (x, y)]
+    one = lambda at, i: pointwise(fit_critic(*half(at, 1 - i), ridge)(*half(at, i))).mean()
+    return jackknifed(lambda at: (one(at, 0) + one(at, 1)) / 2, runs) | dict(cap=math.log(runs // 2))
 
 # %% ../nbs/10_estimates.ipynb #af101a19
 @torch.no_grad()
@@ -299,7 +301,7 @@ def stored_labels() -> list:  # dicts: task, negatives, beta, mean and se by epo
     "The settings of `benchmarks/label_information.py`."
     return json.loads((ASSETS/"label_information.json").read_text(encoding="utf-8"))["rows"]
 
-# %% ../nbs/10_estimates.ipynb #350a63aa
+# %% ../nbs/10_estimates.ipynb #cd5217d2
 def fig_label(
     task:str="sentiment",  # of nano
     negatives:str="null",  # of the representation loss; "population": all seeds share rows and order
@@ -318,9 +320,8 @@ def fig_label(
     most, plain = rows[-1], rows[0]
     fig.add_trace(go.Scatter(x=[0, x[-1]], y=[plain["entropy"]] * 2, name="H(Y)", mode="lines",
                              line=dict(color="#d9534f", dash="dot", width=1)))
-    above = dict(title="label information, nats", domain=[.45, 1], rangemode="tozero")
-    below = dict(title="difference to β = 0", domain=[0, .36])
-    fig.update_layout(yaxis=above, yaxis2=below, xaxis=dict(title="epoch", anchor="y2"))
+    fig.update_layout(yaxis=dict(title="label information, nats", domain=[.45, 1], rangemode="tozero"),
+                      yaxis2=dict(title="difference to β = 0", domain=[0, .36]), xaxis=dict(title="epoch", anchor="y2"))
     says = ("nano/{task}: plain prompt tuning's z goes from {start:.3f} to {plain:.3f} of {top:.3f} nats on the label; "
             "with β = {beta} and {negatives} negatives the twins differ by {gain:.3f} ({low:.3f} to {high:.3f})")
     about = "Above, a probe's lower bound on the label information by epoch; below, differences to twins without β. "

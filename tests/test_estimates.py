@@ -19,8 +19,9 @@ from infoprompt.population import Population, train_population
 from infoprompt.tasks import InputError, load_data
 from small import NANO, new
 
-SOME = settings(max_examples=10, deadline=None)
+SOME = settings(max_examples=5, deadline=None)
 FRESH = int.from_bytes(np.random.default_rng().bytes(4), "little")
+DRAWS = torch.Generator().manual_seed(FRESH)
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +40,11 @@ def cloud(rows=2, prompts=6, d=4, offset=0.):
 
 
 def truth(own, sigma):
-    return averaged(lambda g: pointwise_truth(own, sigma, g), FRESH)
+    return averaged(lambda _: pointwise_truth(own, sigma, DRAWS))
 
 
 def reads(states, kind, sigma, k):
-    return averaged(lambda g: pointwise_reading(states, kind, sigma, k, g), FRESH + 1)
+    return averaged(lambda _: pointwise_reading(states, kind, sigma, k, DRAWS))
 
 
 def above(one, other, errors=4):
@@ -91,8 +92,8 @@ def test_population_reads_at_most_the_truth(k, sigma):
 
 def test_population_comes_near_the_truth_with_many_negatives():
     states = cloud()
-    few, many, real = (reads(states, "population", .5, 3), reads(states, "population", .5, 200), truth(states["own"], .5))
-    assert above(many, few) > 0 and many[0] == pytest.approx(real[0], abs=.1)
+    few, many, real = reads(states, "population", .5, 3), reads(states, "population", .5, 200), truth(states["own"], .5)
+    assert above(many, few, 1) > 0 and many[0] == pytest.approx(real[0], abs=.05 + 5 * math.hypot(many[1], real[1]))
 
 
 @pytest.mark.parametrize("kind", ["reference", "null"])
@@ -110,7 +111,7 @@ def test_surrogates_agree_with_the_truth_where_kl_is_none():
 def test_head_reads_at_most_the_truth_and_nothing_of_equal_heads():
     own = normal(1, 8, 6)
     for sigma in (.1, 1., 4.):
-        found = averaged(lambda g: pointwise_head(own, sigma, 30, g), FRESH)
+        found = averaged(lambda _: pointwise_head(own, sigma, 30, DRAWS))
         assert above(found, truth(own, sigma)) < 0
     assert averaged(lambda g: pointwise_head(torch.zeros(1, 8, 6), 1., 7, g))[0] == pytest.approx(0, abs=1e-6)
 
@@ -137,7 +138,8 @@ def test_estimate_of_independent_pairs_is_not_above_nothing():
 def test_estimate_by_hand():
     x, y = normal(3, 2), normal(3, 2, seed=1)
     scores = (x @ y.T / 2**.5).numpy()
-    hand = lambda s: np.mean([math.log(len(s)) - math.log(sum(math.exp(v - s[i][i]) for v in s[i])) for i in range(len(s))])
+    one = lambda row, own: math.log(len(row)) - math.log(sum(math.exp(v - own) for v in row))
+    hand = lambda s: np.mean([one(row, row[i]) for i, row in enumerate(s)])
     left = [hand(np.delete(np.delete(scores, r, 0), r, 1)) for r in range(3)]
     found = estimate(x, y)
     assert found["nats"] == pytest.approx(hand(scores)) and found["cap"] == math.log(3)
@@ -159,16 +161,22 @@ def test_too_few_runs_are_refused():
 
 def test_a_critic_that_judges_its_own_runs_invents_information():
     g = torch.Generator().manual_seed(FRESH)
-    pairs = [gaussian_pairs(0., 8, 32, g) for _ in range(12)]
+    pairs = [gaussian_pairs(0., 6, 20, g) for _ in range(8)]
     own = np.array([estimate(x, y, fit_critic(x, y))["nats"] for x, y in pairs])
     other = np.array([cross_fitted(x, y)["nats"] for x, y in pairs])
-    assert own.min() > 0 and own.mean() > .2 and other.mean() < 3 * other.std() / 12**.5
+    assert own.min() > 0 and own.mean() > .2 and other.mean() < 3 * other.std() / 8**.5
+
+
+def test_the_error_of_a_cross_fitted_estimate_holds_its_critics_wavering():
+    g = torch.Generator().manual_seed(FRESH)
+    found = pd.DataFrame([cross_fitted(*gaussian_pairs(gaussian_rho(1., 3), 3, 16, g)) for _ in range(20)])
+    assert .5 < found["se"].mean() / found["nats"].std() < 2.5
 
 
 def test_a_fitted_critic_finds_what_the_plain_score_misses():
     g = torch.Generator().manual_seed(FRESH)
     turn = torch.linalg.qr(normal(6, 6))[0]
-    x, y = gaussian_pairs(gaussian_rho(3., 6), 6, 128, g)
+    x, y = gaussian_pairs(gaussian_rho(3., 6), 6, 96, g)
     plain, fitted = estimate(x, y @ turn), cross_fitted(x, y @ turn)
     assert fitted["nats"] > plain["nats"] + .3 and fitted["nats"] - 3 * fitted["se"] < 3.
 
@@ -204,8 +212,9 @@ def test_history_of_equal_heads_reads_nothing_with_population_negatives_alone(fi
 
 def test_history_is_read_by_epoch_and_run(fixed_heads):
     models = fixed_heads["context"]
-    terms = np.array([[m.history.query("quantity == 'l_head' and @low < epoch <= @high + 1e-9")["value"].mean()
-                       for m in models] for low, high in ((0, 1), (1, 2), (2, 3))])
+    notes = [m.history.query("quantity == 'l_head'") for m in models]
+    steps = np.array([n.sort_values("step")["value"] for n in notes]).reshape(len(models), 3, 8)
+    terms = steps.mean(2).T
     found = by_epoch(models, "l_head", 7)
     assert np.allclose(found["mean"], math.log(8) - terms.mean(1))
     assert np.allclose(found["sd"], terms.std(1, ddof=1) / 8**.5)
@@ -270,7 +279,8 @@ def test_figures_say_what_they_draw():
     for r in stored_labels():
         fig = fig_label(r["task"], r["negatives"])
         most = [o for o in stored_labels() if (o["task"], o["negatives"]) == (r["task"], r["negatives"])][-1]
-        assert fig.layout.meta["numbers"]["gain"] == most["gain"][-1] and f"{most['gain'][-1]:.3f}" in fig.layout.title.text
+        gain = most["gain"][-1]
+        assert fig.layout.meta["numbers"]["gain"] == gain and f"{gain:.3f}" in fig.layout.title.text
         assert {"β = 0", "β = 0.1", "β = 1", "H(Y)"} <= {t.name for t in fig.data}
 
 
