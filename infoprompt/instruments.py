@@ -100,7 +100,7 @@ def readings(
     return mean.reindex(columns=names).rename(columns=names).assign(reading=reading(last, k), cap=np.log(k + 1),
                                                                     score=best)
 
-# %% ../nbs/reference/instruments.ipynb #5a84ed24
+# %% ../nbs/reference/instruments.ipynb #47313ba2
 def fig_shares(
     found:dict,  # setting -> what `readings` gives
 ) -> go.Figure:
@@ -117,8 +117,8 @@ def fig_shares(
     low, high, far = min(share, key=share.get), max(share, key=share.get), max(cosine, key=lambda k: abs(cosine[k]))
     return say(fig.update_layout(showlegend=False), "The information terms are {low:.0%} ({a}) to {high:.0%} ({b}) of "
                "the push on the prompt; the mean cosine farthest from 0 is {far:.2f} ({c})",
-               "Two panels with a dot and a bar for each setting. Left, the share of the push, {low:.2f} to {high:.2f}. "
-               "Right, its cosine with cross-entropy's, at most {far:.2f} away from 0 in the mean.",
+               "Two panels, a dot and a bar for each setting. Left, the share of the push, {low:.2f} to {high:.2f}; "
+               "right, its cosine with cross-entropy's, at most {far:.2f} away from 0 in the mean.",
                low=share[low], a=low, high=share[high], b=high, far=cosine[far], c=far)
 
 # %% ../nbs/reference/instruments.ipynb #d4111c08
