@@ -2,8 +2,8 @@
 
 python benchmarks/gaussian_bottleneck.py [sentiment relation]      (default: both)
 
-β 0 and 0.1, γ 0, learning rates 1e-2 and 3e-3, 64 shots, 30 epochs, 10 seeds; a seed draws rows, start, order and noise,
-so equal seeds are twins. Writes one row a run to benchmarks/results/bottleneck.json.
+β 0 and 0.1, γ 0, learning rates 1e-2 and 3e-3, 64 shots, 30 epochs, 10 seeds; a seed draws rows, start, order and
+noise, so equal seeds are twins. Writes one row a run to benchmarks/results/bottleneck.json.
 """
 import json
 import os

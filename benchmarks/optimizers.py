@@ -2,9 +2,9 @@
 
 python benchmarks/optimizers.py
 
-nano/sentiment, 64 shots, 10 epochs, 5 seeds of start and noise, one draw and order of the rows. AdamW at 1e-2; gradient
-descent at three rates, of which the reader takes the one with the lowest validation loss without terms. Writes one row a
-run to benchmarks/results/optimizers.json.
+nano/sentiment, 64 shots, 10 epochs, 5 seeds of start and noise, one draw and order of the rows. AdamW at 1e-2;
+gradient descent at three rates, of which the reader takes the one with the lowest validation loss without terms. Writes
+one row a run to benchmarks/results/optimizers.json.
 """
 import json
 import os
