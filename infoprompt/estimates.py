@@ -122,7 +122,7 @@ def pointwise_head(
     false = scores.gather(2, torch.randint(n, (1, n, k), generator=generator))
     return reading(infonce(scores.diagonal(dim1=1, dim2=2), false), k)
 
-# %% ../nbs/10_estimates.ipynb #266d5fea
+# %% ../nbs/10_estimates.ipynb #da06269e
 def trained(
     runs:int,  # seeds 0 to runs - 1
     epochs:int=5,  # passes over 64 rows
@@ -132,8 +132,7 @@ def trained(
 ) -> list:  # models
     "Runs of `nano` on sentiment that share rows and order and differ in their seed."
     models = [InfoPromptModel(nano(), "nano/sentiment", seed=s, **settings) for s in range(runs)]
-    for m in models:
-        for name in fixed: getattr(m, name).requires_grad_(False)
+    for p in (m.trained()[name] for m in models for name in fixed): p.requires_grad_(False)
     train_population(Population(models), load_data("nano/sentiment", 64, 0)["train"], None, epochs, [lr] * runs, 8,
                      [(0, s) for s in range(runs)], progress=False)
     return models
@@ -148,7 +147,7 @@ def trained_heads() -> torch.Tensor:  # (1, 16, class * d), float64
 SIGMAS = [1e-4, 1e-3, .01, .1, .3, 1., 3., 10., 30.]
 INKS = dict(truth=GREY, population="#2aa587", reference="#b07cc6", null="#cf7d1a", words="#cf7d1a")
 
-# %% ../nbs/10_estimates.ipynb #b3ee0bcc
+# %% ../nbs/10_estimates.ipynb #a40a44b1
 @cache
 def tabled(
     part:str,  # "representation" or "head"
@@ -156,7 +155,7 @@ def tabled(
     prompts:int,  # N
 ) -> dict:  # "truth" or kind of negatives -> DataFrame of epoch (here σ), mean and sd (here standard error)
     "Truth and readings at each of `SIGMAS`."
-    states = fixed_states(prompts) if part == "representation" else dict(own=trained_heads()[:, :prompts])
+    states = dict(own=trained_heads()[:, :prompts].expand(16, -1, -1)) if part == "head" else fixed_states(prompts)
     own, unit = states["own"], states["own"].var(1, correction=0).mean().sqrt().item()
     draws = dict(truth=lambda s, g: pointwise_truth(own, s, g))
     if part == "head":
@@ -166,7 +165,7 @@ def tabled(
     each = lambda f: [(s, *averaged(lambda g: f(s * unit, g))) for s in SIGMAS]
     return {name: pd.DataFrame(each(f), columns=["epoch", "mean", "sd"]) for name, f in draws.items()}
 
-# %% ../nbs/10_estimates.ipynb #70e0f4ac
+# %% ../nbs/10_estimates.ipynb #04a7dd8c
 def fig_readings(
     part:str="representation",  # or "head"
     k:int=32,  # negatives (published: 32)
@@ -178,14 +177,16 @@ def fig_readings(
         fig.add_traces(band(curve.assign(sd=2 * curve["sd"]), INKS[name], "legend", -1, 9, width=3))
         fig.data[-1].update(name=name, line_dash="dash" if name == "truth" else "solid")
     for name, many, dash in (("log N", prompts, "dot"), ("log(K + 1)", k + 1, "dashdot")):
-        fig.add_trace(go.Scatter(x=[SIGMAS[0], SIGMAS[-1]], y=as_list([math.log(many)] * 2), name=name, mode="lines",
+        fig.add_trace(go.Scatter(x=[SIGMAS[0], SIGMAS[-1]], y=as_list([math.log(many)] * 2), name=name,
                                  line=dict(color="#d9534f", dash=dash, width=1)))
-    quiet(fig).update_xaxes(title="noise σ, in spreads over prompts", type="log", dtick=1).update_yaxes(title="nats")
+    quiet(fig.update_traces(mode="lines")).update_yaxes(title="nats")
+    fig.update_xaxes(title="noise σ, in spreads over prompts", type="log", dtick=1, tickformat="~g")
     over = {name: (found[name]["mean"] - found["truth"]["mean"]).max() for name in list(found)[1:]}
-    worst = max(over, key=over.get)
-    says = "{n:d} prompts, {k:d} negatives: {worst} reads up to {over:.2f} nats above the truth, population {pop:.2f}"
-    about = "Information between prompt and {part} over the noise, and readings with the optimal critic. " + says
-    return say(fig, says, about, n=prompts, k=k, worst=worst, over=over[worst], pop=over["population"], part=part)
+    worst, error = max(over, key=over.get), math.hypot(*(found[name]["sd"].max() for name in ("truth", "population")))
+    says = ("{n:d} prompts, {k:d} negatives: {worst} at most {over:.2f} nats above the truth, population {pop:.2f} "
+            "(standard error up to {error:.2f})")
+    about = f"Information between prompt and {part} over the noise, and readings with the optimal critic. " + says
+    return say(fig, says, about, n=prompts, k=k, worst=worst, over=over[worst], pop=over["population"], error=error)
 
 # %% ../nbs/10_estimates.ipynb #90b10de7
 def by_epoch(
@@ -246,16 +247,16 @@ def fit_critic(
     both.requires_grad_(False)
     return critic
 
-# %% ../nbs/10_estimates.ipynb #a39c0846
+# %% ../nbs/10_estimates.ipynb #3fb6ec4b
 def cross_fitted(
     x,  # (..., run, d_x)
     y,  # (..., run, d_y)
     ridge:float=.3,  # of `fit_critic`
 ) -> dict:  # nats, se, cap
     "Estimate with two bilinear critics, each fitted on the half of the runs that it does not judge."
-    runs, half = x.shape[-2], lambda at, i: [v[..., at[at % 2 == i], :] for v in (x, y)]
-    one = lambda at, i: pointwise(fit_critic(*half(at, 1 - i), ridge)(*half(at, i))).mean()
-    return jackknifed(lambda at: (one(at, 0) + one(at, 1)) / 2, runs) | dict(cap=math.log(runs // 2))
+    halves = [(x[..., i::2, :], y[..., i::2, :]) for i in range(2)]
+    found = [estimate(*own, fit_critic(*other, ridge)) for own, other in (halves, halves[::-1])]
+    return {k: sum(f[k] for f in found) / 2 for k in found[0]}
 
 # %% ../nbs/10_estimates.ipynb #af101a19
 @torch.no_grad()
@@ -301,7 +302,7 @@ def stored_labels() -> list:  # dicts: task, negatives, beta, mean and se by epo
     "The settings of `benchmarks/label_information.py`."
     return json.loads((ASSETS/"label_information.json").read_text(encoding="utf-8"))["rows"]
 
-# %% ../nbs/10_estimates.ipynb #cd5217d2
+# %% ../nbs/10_estimates.ipynb #e17990d3
 def fig_label(
     task:str="sentiment",  # of nano
     negatives:str="null",  # of the representation loss; "population": all seeds share rows and order
@@ -310,8 +311,7 @@ def fig_label(
     rows, fig = [r for r in stored_labels() if (r["task"], r["negatives"]) == (task, negatives)], go.Figure()
     for r, colour in zip(rows, (GREY, COLOURS["ce"], COLOURS["l_rep"])):
         x, low, high = list(range(len(r["mean"]))), r["low"], r["high"]
-        curve = pd.DataFrame(dict(epoch=x, mean=r["mean"], sd=r["se"]))
-        fig.add_traces(band(curve, colour, "legend", -9, 9, width=3))
+        fig.add_traces(band(pd.DataFrame(dict(epoch=x, mean=r["mean"], sd=r["se"])), colour, "legend", -9, 9, width=3))
         fig.data[-1].name = f"β = {r['beta']:g}"
         shared = dict(x=x + x[::-1], fill="toself", fillcolor=colour, hoverinfo="skip", showlegend=False, meta="band")
         fig.add_trace(go.Scatter(shared, y=as_list(high + low[::-1]), opacity=.2, line_width=0, yaxis="y2"))

@@ -161,15 +161,15 @@ def test_too_few_runs_are_refused():
 
 def test_a_critic_that_judges_its_own_runs_invents_information():
     g = torch.Generator().manual_seed(FRESH)
-    pairs = [gaussian_pairs(0., 6, 20, g) for _ in range(8)]
+    pairs = [gaussian_pairs(0., 6, 20, g) for _ in range(20)]
     own = np.array([estimate(x, y, fit_critic(x, y))["nats"] for x, y in pairs])
     other = np.array([cross_fitted(x, y)["nats"] for x, y in pairs])
-    assert own.min() > 0 and own.mean() > .2 and other.mean() < 3 * other.std() / 8**.5
+    assert own.min() > 0 and own.mean() > .2 and other.mean() < 3 * other.std() / 20**.5
 
 
-def test_the_error_of_a_cross_fitted_estimate_holds_its_critics_wavering():
+def test_the_error_of_a_cross_fitted_estimate_is_of_the_size_of_its_spread():
     g = torch.Generator().manual_seed(FRESH)
-    found = pd.DataFrame([cross_fitted(*gaussian_pairs(gaussian_rho(1., 3), 3, 16, g)) for _ in range(20)])
+    found = pd.DataFrame([cross_fitted(*gaussian_pairs(gaussian_rho(1., 3), 3, 16, g)) for _ in range(60)])
     assert .5 < found["se"].mean() / found["nats"].std() < 2.5
 
 
