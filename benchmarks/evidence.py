@@ -1,6 +1,6 @@
 """The runs behind the lesson on evidence, one small file a question.
 
-python benchmarks/evidence.py [weights starts rates ablation critics k depth] [--tasks sentiment ...]
+python benchmarks/evidence.py [weights informed rates critics starts depth k single more] [--tasks sentiment ...]
 
 Each question of `infoprompt.evidence.QUESTIONS` on nano's tasks (64 shots, 30 epochs, 10 seeds where it does not say
 otherwise). What is there is not run again: a task's rows lie in benchmarks/results/checkpoints_evidence/, a question's
@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from infoprompt.evidence import NANO, QUESTIONS, gather
+from infoprompt.evidence import NANO, QUESTIONS, TASKS, gather
 from infoprompt.files import write_whole
 
 HERE = Path(__file__).resolve().parent
@@ -38,13 +38,13 @@ def keep(table: pd.DataFrame, file: Path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="*", default=[], choices=[*QUESTIONS])
-    parser.add_argument("--tasks", nargs="*", default=NANO, choices=NANO)
+    parser.add_argument("--tasks", nargs="*", default=NANO, choices=NANO, help="of those that a question is asked of")
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     for question in options.questions or QUESTIONS:
         parts = {t: HERE / f"results/checkpoints_evidence/{question}_{t}.parquet" for t in NANO}
         for task in options.tasks:
-            if parts[task].is_file(): continue
+            if task not in TASKS[question] or parts[task].is_file(): continue
             table = gather(question, f"nano/{task}")
             table.attrs = made()
             keep(table, parts[task])

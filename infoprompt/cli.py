@@ -131,7 +131,7 @@ def warning(
     return ("careful: on test the trained prompt is no better than always saying the most frequent class "
             f"({metric} {score:.3f} against {line[metric]:.3f}); try another --seed, --lr, --init or more --shots\n")
 
-# %% ../nbs/reference/cli.ipynb #b91bba81
+# %% ../nbs/reference/cli.ipynb #f575af54
 @command("infoprompt train", "infoprompt train --task nano/entailment --beta 0 --gamma 0 --out plain",
          "infoprompt train --encoder roberta-large --task rte --shots 256",
          "infoprompt train --encoder minilm --data reviews.csv --text review --label stars --shots 64",
@@ -153,7 +153,7 @@ def train(
     beta:float=.1,  # weight of the representation loss; 0: off
     gamma:float=.05,  # weight of the head loss; 0: off
     k:int=32,  # negatives
-    init:str="vocab",  # start: random, vocab, label, text:WORDS, mask, zero or saved:FOLDER
+    init:str="vocab",  # start: vocab, informed (best of 16), random, label, text:WORDS, mask, zero, saved:FOLDER
     epochs:int=30,  # passes over the training rows
     lr:float|None=None,  # peak learning rate; default 0.001 as published, but 0.01 for nano
     batch_size:int=8,  # rows a step
@@ -197,9 +197,9 @@ def listed(
     try: return [kind(part) for part in text.split(",")]
     except ValueError: raise InputError(f"--{option} {text!r} is no list of numbers: write --{option} 0,0.1") from None
 
-# %% ../nbs/reference/cli.ipynb #724647c2
+# %% ../nbs/reference/cli.ipynb #4b0a8ba5
 @command("infoprompt sweep", "infoprompt sweep --beta 0,0.1,1 --gamma 0,0.05 --seeds 10",
-         "infoprompt sweep --task nano/entailment --init vocab,label --lr 0.001,0.01 --epochs 10",
+         "infoprompt sweep --task nano/entailment --init vocab,informed --lr 0.001,0.01 --epochs 10",
          "infoprompt sweep --negatives population --k 4 --seeds 5 --gamma 0",
          "infoprompt sweep --encoder minilm --task sst2 --data my-sst2-folder --beta 0,0.1 --seeds 5 --budget 8")
 def sweep(

@@ -6,7 +6,7 @@
 __all__ = ['Population', 'wide', 'answers', 'joined', 'terms', 'logits', 'bytes_of_row', 'chunks', 'all_logits', 'judge',
            'train_population', 'finish', 'identity', 'accelerator_for', 'place_for']
 
-# %% ../nbs/reference/population.ipynb #33e2fc7a
+# %% ../nbs/reference/population.ipynb #f3e52965
 import hashlib
 import json
 import math
@@ -22,6 +22,7 @@ from .encoders import sampled_hash
 from .feeds import Feed, Rows, mine
 from .objective import FIELDS, states_at_mask
 from .peers import circles, shared, shares
+from .starts import inform
 from .tasks import InputError, scores
 from .training import OPTIMIZERS, Stopped, train
 
@@ -203,7 +204,7 @@ def judge(
     loss = cross_entropy(found.transpose(1, 2), labels, reduction="none").mean(1)
     return dict(score=torch.tensor(score), val_loss=loss)
 
-# %% ../nbs/reference/population.ipynb #b82be9ff
+# %% ../nbs/reference/population.ipynb #e1359b63
 def train_population(
     population:Population,  # the runs
     train_data,  # labelled rows; with `which`, a list of such
@@ -234,6 +235,8 @@ def train_population(
     for m in population.models: m.to(accelerator.device)
     rows, held = Rows(population, train_data, which), validation and Rows(population, validation, which, losses=False)
     population.meet([(lr, order, which and which[r]) for r, (lr, (order, _)) in enumerate(zip(lrs, seeds))])
+    for r, m in enumerate(population.models):
+        if m.settings["init"].startswith("informed") and not m.fitted: inform(m, rows.of[r].rows)
     feed, whole = Feed(population, rows, batch_size, seeds), population.stack()
     fixed = {k: whole.pop(k) for k, p in population.models[0].trained().items() if not p.requires_grad}
     memory, start = population.models[0].stopped, sampled_hash(whole)

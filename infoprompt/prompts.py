@@ -248,20 +248,21 @@ def saved_start(n, encoder, folder):
                          f"here ({n}, {encoder.d_in}) is needed: choose the n_prompt and encoder it was trained with")
     return prompt
 
-# %% ../nbs/01_soft_prompts.ipynb #c6e7be83
+# %% ../nbs/01_soft_prompts.ipynb #2063bacf
 STARTS = dict(
     random=lambda n, e, g, arg, labels: random_start(n, e, g),
     unit=lambda n, e, g, arg, labels: torch.randn(n, e.d_in, generator=g),
     vocab=lambda n, e, g, arg, labels: vocab_start(n, e, g),
+    informed=lambda n, e, g, arg, labels: vocab_start(n, e, g),
     label=lambda n, e, g, arg, labels: text_start(n, e, " ".join(labels)),
     text=lambda n, e, g, arg, labels: text_start(n, e, arg),
     mask=lambda n, e, g, arg, labels: e.words[[e.tokenizer.mask_token_id] * n],
     zero=lambda n, e, g, arg, labels: torch.zeros(n, e.d_in),
     saved=lambda n, e, g, arg, labels: saved_start(n, e, arg))
 
-# %% ../nbs/01_soft_prompts.ipynb #2a00195b
+# %% ../nbs/01_soft_prompts.ipynb #a97fcbdb
 def start_prompt(
-    init:str,  # "random", "unit", "vocab", "label", "mask", "zero", "text:some words" or "saved:folder"
+    init:str,  # "random", "unit", "vocab", "informed", "label", "mask", "zero", "text:some words" or "saved:folder"
     n_prompt:int,  # prompt vectors, 1 or more
     encoder,  # an `Encoder`
     labels=(),  # label words, for "label"
