@@ -100,7 +100,7 @@ def readings(
     return mean.reindex(columns=names).rename(columns=names).assign(reading=reading(last, k), cap=np.log(k + 1),
                                                                     score=best)
 
-# %% ../nbs/reference/instruments.ipynb #47313ba2
+# %% ../nbs/reference/instruments.ipynb #28199c5d
 def fig_shares(
     found:dict,  # setting -> what `readings` gives
 ) -> go.Figure:
@@ -110,7 +110,7 @@ def fig_shares(
         mean, sd = ([each[name].agg(how) for each in found.values()] for how in ("mean", "std"))
         fig.add_trace(go.Scatter(x=as_list(mean), y=list(found), error_x=dict(array=as_list(sd), thickness=2),
                                  mode="markers", marker=dict(color=colour, size=10), name=name), row=1, col=col)
-    quiet(fig, 130 + 34 * len(found)).update_yaxes(autorange="reversed")
+    quiet(fig, 130 + 34 * len(found)).update_yaxes(autorange="reversed", automargin=True)
     fig.update_xaxes(title="share of the push on the prompt", range=[0, 1], row=1, col=1)
     fig.update_xaxes(title="cosine with cross-entropy's", range=[-1, 1], row=1, col=2)
     share, cosine = ({k: float(each[q].mean()) for k, each in found.items()} for q in ("share", "cosine"))
@@ -118,7 +118,7 @@ def fig_shares(
     return say(fig.update_layout(showlegend=False), "The information terms are {low:.0%} ({a}) to {high:.0%} ({b}) of "
                "the push on the prompt; the mean cosine farthest from 0 is {far:.2f} ({c})",
                "Two panels, a dot and a bar for each setting. Left, the share of the push, {low:.2f} to {high:.2f}; "
-               "right, its cosine with cross-entropy's, at most {far:.2f} away from 0 in the mean.",
+               "right, its cosine with cross-entropy's, {far:.2f} where its mean is farthest from 0.",
                low=share[low], a=low, high=share[high], b=high, far=cosine[far], c=far)
 
 # %% ../nbs/reference/instruments.ipynb #d4111c08
