@@ -109,17 +109,17 @@ def pointwise_reading(
     ratio = lambda v, c: log_normal(((v - c)**2).sum(-1), sigma, d) - log_mixture(v, centres, spread)
     return reading(infonce(ratio(z, own), ratio(false, own.repeat_interleave(k, 1)).unflatten(1, (n, k))), k)
 
-# %% ../nbs/10_estimates.ipynb #e159ae42
+# %% ../nbs/10_estimates.ipynb #e37b6ee1
 def pointwise_head(
-    own,  # (1, N, d) heads
+    own,  # (row, N, d) heads, repeated for more draws
     sigma:float,  # noise
     k:int,  # negatives
     generator,  # a torch.Generator
-) -> torch.Tensor:  # (1, N) nats
+) -> torch.Tensor:  # (row, N) nats
     "The same for a head's loss with prompts of the population."
     squared, n = (noisy(own, sigma, generator)[:, :, None] - own[:, None]).square().sum(-1), own.shape[1]
     scores = log_normal(squared, sigma, own.shape[-1])
-    false = scores.gather(2, torch.randint(n, (1, n, k), generator=generator))
+    false = scores.gather(2, torch.randint(n, (len(own), n, k), generator=generator))
     return reading(infonce(scores.diagonal(dim1=1, dim2=2), false), k)
 
 # %% ../nbs/10_estimates.ipynb #da06269e

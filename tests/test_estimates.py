@@ -116,6 +116,14 @@ def test_head_reads_at_most_the_truth_and_nothing_of_equal_heads():
     assert averaged(lambda g: pointwise_head(torch.zeros(1, 8, 6), 1., 7, g))[0] == pytest.approx(0, abs=1e-6)
 
 
+def test_heads_may_be_repeated_for_more_draws():
+    own = normal(1, 8, 6).expand(40, -1, -1)
+    scores = pointwise_head(own, .5, 60, DRAWS)
+    assert scores.shape == (40, 8)
+    found, real = averaged(lambda _: pointwise_head(own, .5, 60, DRAWS)), truth(own, .5)
+    assert real[0] - .3 < found[0] < real[0] + 4 * math.hypot(found[1], real[1])
+
+
 def test_plain_training_leaves_the_mean_over_two_classes_where_it_was():
     models = trained(3, epochs=2, beta=0, gamma=0)
     heads = torch.stack([m.head.detach() for m in models])
