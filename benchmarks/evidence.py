@@ -1,14 +1,16 @@
 """The runs behind the lesson on evidence, one small file a question.
 
-python benchmarks/evidence.py [weights informed rates critics starts depth k single more real]
+python benchmarks/evidence.py [search weights informed rates critics starts depth k single more real]
                               [--tasks sentiment ...]
 
-Each question of `infoprompt.evidence.QUESTIONS` on nano's tasks (64 shots, 30 epochs, 10 seeds where it does not say
-otherwise), and real: MiniLM on rows of ../shared/data. What is there is not run again: a task's rows lie in benchmarks/results/checkpoints_evidence/, a question's
-file is benchmarks/results/evidence_QUESTION.parquet with command, commit and versions in its attributes.
+Each question of `infoprompt.evidence.QUESTIONS`: 64 shots, 30 epochs, 10 seeds where it does not say otherwise; nano's
+tasks, for `real` MiniLM on rows of ../shared/data, for `search` three tasks on nano's grammar that nothing else uses.
+What is there is not run again: a task's rows lie in benchmarks/results/checkpoints_evidence/, a question's file is
+benchmarks/results/evidence_QUESTION.parquet with command, commit and versions in its attributes.
 """
 import argparse
 import os
+import random
 import subprocess
 from importlib.metadata import version
 from io import BytesIO
@@ -16,9 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from datasets import Dataset, DatasetDict
 
-from infoprompt.evidence import NANO, QUESTIONS, TASKS, gather
+from infoprompt.evidence import QUESTIONS, TASKS, gather
 from infoprompt.files import write_whole
+from infoprompt.grammar import PLACES, TENSES, TOPICS, opinion, relation
+from infoprompt.tasks import Task
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,6 +35,25 @@ def made() -> dict:
                 versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
 
 
+def search_task(kind: str, rows: int = 3000) -> tuple[Task, DatasetDict]:
+    "Tense or topic of an opinion, or the country that a relation names: labels even, no text twice."
+    labels, r, found = list(dict(tense=TENSES, topic=TOPICS, country=PLACES)[kind]), random.Random(f"{kind}0"), {}
+    while len(found) < rows:
+        text, *_, answers = relation(r, marked=False) if kind == "country" else opinion(r)
+        if answers.get(kind) == labels[len(found) % len(labels)]: found.setdefault(" ".join(text), answers[kind])
+    texts = list(found.items())
+    r.shuffle(texts)
+    data = DatasetDict(train=Dataset.from_dict(dict(zip(("text", "label"), map(list, zip(*texts))))))
+    return Task(f"search/{kind}", ("text",), "label", {label: label for label in labels}), data
+
+
+def where(question: str, task: str) -> dict:
+    "What `gather` needs to find a task and its encoder."
+    if question == "search": return dict(zip(("task", "data"), search_task(task)))
+    if question == "real": return dict(task=task, encoder="minilm", data=f"../shared/data/{task}", size=5)
+    return dict(task=f"nano/{task}")
+
+
 def keep(table: pd.DataFrame, file: Path):
     "Write a table whole."
     table.to_parquet(buffer := BytesIO(), compression="zstd", index=False)
@@ -39,16 +63,15 @@ def keep(table: pd.DataFrame, file: Path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="*", default=[], choices=[*QUESTIONS])
-    parser.add_argument("--tasks", nargs="*", default=[*NANO, *TASKS["real"]], help="of those that a question is asked of")
+    parser.add_argument("--tasks", nargs="*", help="of those that a question is asked of; default: all")
     options = parser.parse_args()
     os.chdir(HERE.parent)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     for question in options.questions or QUESTIONS:
         parts = {t: HERE / f"results/checkpoints_evidence/{question}_{t}.parquet" for t in TASKS[question]}
-        for task in options.tasks:
+        for task in options.tasks or parts:
             if task not in parts or parts[task].is_file(): continue
-            where = dict(encoder="minilm", data=f"../shared/data/{task}") if question == "real" else {}
-            table = gather(question, task if where else f"nano/{task}", size=5 if where else 40, **where)
+            table = gather(question, **where(question, task))
             table.attrs = made()
             keep(table, parts[task])
         whole = [pd.read_parquet(p) for p in parts.values() if p.is_file()]

@@ -104,7 +104,7 @@ def run_part(
     test = judge(population, population.stack(), Rows(population, split("test"), which, losses=False))["score"]
     return models, [summary_of(m, r, t) for m, r, t in zip(models, runs, test.tolist())]
 
-# %% ../nbs/09_sweeps.ipynb #ac4ca964
+# %% ../nbs/09_sweeps.ipynb #ca1a0e5c
 def sweep(
     task="nano/sentiment",  # a name in `tasks.TASKS`, or a `Task`
     encoder="nano",  # "nano", "minilm", a folder, a hub id, or an `Encoder`
@@ -115,6 +115,7 @@ def sweep(
     out=None,  # folder for results and checkpoints; None: nothing is written
     budget:float=2.,  # GB that a part of the population may take
     progress:bool=True,  # show bars and how the population is cut
+    mixed_precision:str="no",  # "no" or "bf16"
     **lists,  # betas, gammas, inits, seeds, lrs, n_prompts, ks, and settings for all runs: see `plan`
 ) -> tuple:  # DataFrame with one row a run, and the best run as an `InfoPromptModel`; raises InputError
     "Train all combinations as one population, cut by memory."
@@ -126,14 +127,14 @@ def sweep(
     state, found = PartialState(), []
     files = None if out is None else claim(Path(out), dict(
         runs=runs, task=task.name, encoder=encoder.fingerprint, shots=shots, epochs=epochs, batch_size=batch_size,
-        parts=[len(p) for p in parts]))
+        mixed_precision=mixed_precision, parts=[len(p) for p in parts]))
     if progress and state.is_main_process: print(f"{len(runs)} runs in {len(parts)} parts of up to {len(parts[0])} "
                                                  f"({budget:g} GB)")
     for i, part in list(enumerate(parts))[state.process_index::state.num_processes]:
         kept = dict(checkpoint=files/f"part-{i}", resume=True) if files else {}
         if files and (files/f"part-{i}.json").is_file(): continue
-        models, rows = run_part([runs[r] for r in part], encoder, task, load, Alone(state.device), epochs, batch_size,
-                                progress=progress, **kept)
+        models, rows = run_part([runs[r] for r in part], encoder, task, load, Alone(state.device, mixed_precision),
+                                 epochs, batch_size, progress=progress, **kept)
         found.append((rows, best_of(rows, models)))
         if files: keep_part(files, i, models, *found.pop())
     state.wait_for_everyone()
