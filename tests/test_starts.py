@@ -1,0 +1,202 @@
+"""Informed starts: the probe is leave-one-out ridge regression, and the choice is made once, the same each time."""
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infoprompt import population, training
+from infoprompt.core import InfoPromptModel
+from infoprompt.prompts import collate, read, start_prompt
+from infoprompt.population import Population, train_population
+from infoprompt.starts import RIDGES, explained, inform, many
+from infoprompt.tasks import InputError, load_data
+from small import NANO, bits, new, same
+
+DATA = load_data("nano/sentiment", shots=16, seed=0)
+FIT = dict(epochs=2, batch_size=6, lr=.01, progress=False)
+QUICK = settings(deadline=None, max_examples=40)
+SHAPES = dict(seed=st.integers(0, 999), rows=st.integers(5, 14), d=st.integers(2, 12), classes=st.integers(2, 3))
+
+
+def example(seed, rows, d, classes):
+    "States that say a little about their labels."
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.arange(rows) % classes
+    centres = torch.randn(classes, d, generator=g)
+    return .7 * centres[labels] + torch.randn(rows, d, generator=g), labels[torch.randperm(rows, generator=g)] \
+        if seed % 2 else labels
+
+
+def slow(states, labels):
+    "Each row predicted by a ridge regression that has never seen it."
+    x, y = states.double(), torch.nn.functional.one_hot(labels).double()
+    x = (x - x.mean(0)) / (x - x.mean(0)).std()
+    found = []
+    for ridge in RIDGES:
+        missed = 0.
+        for i in range(len(x)):
+            others = torch.arange(len(x)) != i
+            at, mean = x[others].mean(0), y[others].mean(0)
+            xs, ys = x[others] - at, y[others] - mean
+            w = torch.linalg.solve(xs.T @ xs + ridge * x.shape[1] * torch.eye(x.shape[1]).double(), xs.T @ ys)
+            missed += (y[i] - mean - (x[i] - at) @ w).square().sum().item()
+        found.append(-.5 * torch.tensor(missed / (y - y.mean(0)).square().sum().item()).log().item())
+    return max(found)
+
+
+@given(**SHAPES)
+@QUICK
+def test_the_probe_is_a_ridge_regression_with_each_row_left_out(seed, rows, d, classes):
+    states, labels = example(seed, rows, d, classes)
+    assert explained(states, labels).item() == pytest.approx(slow(states, labels), abs=2e-3)
+
+
+@given(**SHAPES, scale=st.floats(.01, 100), shift=st.floats(-10, 10))
+@QUICK
+def test_neither_place_nor_scale_of_the_states_counts(seed, rows, d, classes, scale, shift):
+    states, labels = example(seed, rows, d, classes)
+    moved = scale * (states + shift * torch.arange(1., d + 1))
+    torch.testing.assert_close(explained(moved, labels), explained(states, labels), atol=5e-3, rtol=1e-3)
+
+
+def test_many_candidates_are_each_judged_alone():
+    labels = torch.arange(12) % 3
+    states = torch.randn(2, 4, 12, 5, generator=torch.Generator().manual_seed(0))
+    each = torch.tensor([[explained(x, labels) for x in part] for part in states])
+    torch.testing.assert_close(explained(states, labels), each)
+
+
+def test_what_is_said_is_in_nats_and_noise_says_nothing():
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(24) % 3
+    noise = explained(torch.randn(50, 24, 8, generator=g), labels)
+    clear = explained(torch.nn.functional.one_hot(labels).float() + .01 * torch.randn(50, 24, 3, generator=g), labels)
+    assert noise.mean() + 3 * noise.std() / 50**.5 < 0 < 3 < clear.min()
+    half = torch.randn(50, 2000, 1, generator=g)  # y = sign of x: a line explains 2/π of its variance
+    nats = explained(half[:1, :500], (half[0, :500, 0] > 0).long()).item()
+    assert nats == pytest.approx(-.5 * torch.tensor(1 - 2 / torch.pi).log().item(), abs=.08)
+
+
+# --- the choice
+
+def by_hand(model, rows, size=32):
+    "The candidates, and what the states of each say."
+    used = rows[:size]
+    batch, seed = collate(used, NANO), model.settings["seed"]
+    seeds = [seed] + [2_000_000 + 1000 * seed + i for i in range(many(model.settings["init"]) - 1)]
+    prompts = [start_prompt("vocab", model.settings["n_prompt"], NANO, seed=s) for s in seeds]
+    states = [NANO.states(read(NANO, batch, p.expand(len(used), -1, -1)))[:, 0] for p in prompts]
+    return prompts, [slow(x, batch["labels"]) for x in states]
+
+
+@pytest.mark.parametrize("kw", [dict(init="informed:5"), dict(init="informed:8", seed=3, n_prompt=1)], ids=str)
+def test_the_start_is_the_candidate_that_says_most(kw):
+    model, again = new(**kw), new(**kw)
+    own, rows = model.prompt.detach().clone(), model.rows(DATA["train"])
+    nats = inform(model, rows)
+    prompts, expected = by_hand(model, rows)
+    torch.testing.assert_close(nats, torch.tensor(expected), atol=2e-3, rtol=0)
+    best = max(range(len(expected)), key=expected.__getitem__)
+    assert torch.equal(model.prompt, prompts[best]) and torch.equal(own, prompts[0])
+    torch.manual_seed(99)  # nothing may hang on the state of the process
+    assert torch.equal(inform(again, rows), nats) and torch.equal(again.prompt, model.prompt)
+    assert nats[0] < nats.max(), "a test in which the own start wins shows nothing"
+
+
+def test_only_the_first_rows_are_looked_at():
+    model = new(init="informed:3")
+    rows = model.rows(load_data("nano/sentiment", shots=40, seed=0)["train"])
+    assert torch.equal(inform(model, rows), inform(model, rows[:32]))
+    assert not torch.equal(inform(model, rows), inform(model, rows, 20))
+
+
+def test_seeds_have_candidates_of_their_own():
+    rows = new().rows(DATA["train"])
+    nats = torch.cat([inform(new(init="informed:6", seed=s), rows) for s in range(3)])
+    assert len(nats.unique()) == 18
+
+
+def test_three_classes():
+    data = load_data("nano/relation", shots=32, seed=0)
+    model = InfoPromptModel(NANO, "nano/relation", init="informed:3")
+    assert len(model.task.names) >= 3 and inform(model, model.rows(data["train"])).isfinite().all()
+
+
+@pytest.mark.parametrize("init", ["informed:1", "informed:0", "informed:x", "informed:-4", "informed:2.5"])
+def test_a_number_that_is_none_names_the_fix(init):
+    with pytest.raises(InputError, match=f"{init}'?: write informed or, .* informed:64"):
+        new(init=init).fit(DATA["train"], **FIT)
+    assert (many("informed"), many("informed:64")) == (16, 64)
+
+
+def test_instance_prompts_have_nothing_to_choose():
+    with pytest.raises(InputError, match="use prompt='free'"):
+        new(init="informed", prompt="instance").fit(DATA["train"], **FIT)
+
+
+def test_rows_without_labels_are_refused():
+    with pytest.raises(InputError, match="no labels"):
+        new(init="informed:2").fit(["the film was good", "the film was bad"], **FIT)
+
+
+# --- in training
+
+def started(model):
+    "The prompt with which its first step begins."
+    seen, real = [], population.train
+
+    def watching(step, whole, *rest, **kw):
+        seen.append(whole["prompt"].clone())
+        return real(step, whole, *rest, **kw)
+    population.train = watching
+    try: model.fit(DATA["train"], **FIT)
+    finally: population.train = real
+    return seen[0][0]
+
+
+def test_fit_starts_there_and_a_second_fit_goes_on():
+    model, chosen = new(init="informed:5"), new(init="informed:5")
+    inform(chosen, chosen.rows(DATA["train"]))
+    assert torch.equal(started(model), chosen.prompt) and not torch.equal(chosen.prompt, new().prompt)
+    after = model.prompt.detach().clone()
+    assert torch.equal(started(model), after)
+
+
+def test_each_run_of_a_population_chooses_for_itself():
+    models, rest = [new(init="informed:4", seed=s) for s in range(2)], new(seed=2)
+    alone = [new(init="informed:4", seed=s) for s in range(2)]
+    for m in alone: inform(m, m.rows(DATA["train"]))
+    others = load_data("nano/sentiment", shots=16, seed=5)["train"]
+    inform(alone[1], alone[1].rows(others))
+    train_population(Population([*models, rest]), [DATA["train"], others], None, 1, [1e-12] * 3, 16,
+                     [(0, 0)] * 3, which=[0, 1, 0], progress=False)
+    for m, want in zip([*models, rest], [*alone, new(seed=2)]):
+        torch.testing.assert_close(m.prompt, want.prompt, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh model", "the same model"])
+def test_stopped_and_resumed_is_straight_through(fresh, tmp_path, monkeypatch):
+    go = lambda model, **kw: model.fit(DATA["train"], DATA["validation"], **FIT, **kw)
+    whole, model, keep = new(init="informed:4"), new(init="informed:4"), training.keep_state
+    history = go(whole)
+
+    def stop(state, *rest):
+        keep(state, *rest)
+        if state.step == 3: raise KeyboardInterrupt
+    monkeypatch.setattr(training, "keep_state", stop)
+    with pytest.raises(KeyboardInterrupt): go(model, checkpoint=tmp_path)
+    monkeypatch.undo()
+    again = new(init="informed:4") if fresh else model
+    assert go(again, checkpoint=tmp_path, resume=True).equals(history) and same(bits(whole), bits(again))
+    with pytest.raises(InputError, match="model_init: 'informed:4' there, 'informed:5' here"):
+        go(new(init="informed:5"), checkpoint=tmp_path, resume=True)
+
+
+def test_saved_and_loaded_it_predicts_the_same_and_does_not_choose_again(tmp_path):
+    model = new(init="informed:4")
+    model.fit(DATA["train"], **FIT)
+    model.save_pretrained(tmp_path)
+    back = InfoPromptModel.from_pretrained(tmp_path, encoder=NANO)
+    assert back.settings["init"] == "informed:4" and same(bits(back), bits(model))
+    assert back.predict_proba(DATA["test"]).equals(model.predict_proba(DATA["test"]))
+    assert torch.equal(started(back), model.prompt)
