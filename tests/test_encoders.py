@@ -188,3 +188,38 @@ def test_what_stands_between_two_texts(path, encoder):
     both = tok("good", "good")["input_ids"]
     good = tok("good", add_special_tokens=False)["input_ids"]
     assert [tok.cls_token_id, *good, *encoder.pair_ids, *good, tok.sep_token_id] == both
+
+
+@pytest.mark.parametrize("kind", ["nano", "roberta", "distilbert", "no head"])
+def test_the_first_layers_are_those_of_the_whole(kind, tmp_path):
+    path = resolve("nano") if kind == "nano" else tiny.save(tmp_path, "bert" if kind == "no head" else kind,
+                                                            head=kind != "no head")
+    n = 2 if kind == "nano" else 1
+    part, whole, full = Encoder(path, layers=n), Encoder(path), AutoModel.from_pretrained(path).eval()
+    batch = collate(encode(TEXTS, PLAIN, whole, 0), whole)
+    with torch.no_grad():
+        after = full(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
+                     output_hidden_states=True).hidden_states
+    hidden = after[n][torch.arange(3), batch["mask_pos"]][:, None]
+    assert len(after) > n + 1 and part.has_head == whole.has_head == (kind != "no head")
+    torch.testing.assert_close(read(part, batch), hidden, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(part.states(read(part, batch)), whole.states(hidden), atol=3 * TOLERANCE, rtol=1e-5)
+    assert {k for k in part.fingerprint if part.fingerprint[k] != whole.fingerprint[k]} == {"weights"}
+
+
+def test_all_layers_are_the_whole_encoder():
+    whole = Encoder("nano")
+    assert Encoder("nano", layers=whole.body.config.num_hidden_layers).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("layers", [0, -1])
+def test_an_encoder_needs_a_layer(layers):
+    with pytest.raises(InputError, match=f"layers={layers}: an encoder needs at least 1"):
+        Encoder("nano", layers=layers)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_more_layers_than_there_are(head, tmp_path):
+    tiny.save(tmp_path, head=head)
+    with pytest.raises(InputError, match="its weights lack encoder.layer.2"):
+        Encoder(tmp_path, layers=3)
