@@ -19,6 +19,7 @@ from infoprompt.objective import KL_WEIGHT
 from infoprompt.population import Population
 from infoprompt.prompts import collate, encode, read, start_prompt
 from infoprompt.settings import named_source
+from infoprompt.tasks import InputError
 
 settings.register_profile("infoprompt", deadline=None, max_examples=60)
 settings.load_profile("infoprompt")
@@ -397,3 +398,62 @@ def test_vocab_negatives_come_from_the_whole_vocabulary(k):
     ids = what_is_drawn(model, model.rows(ROWS * 400))["negative_ids"]
     assert ids.shape == (1200, k) and 0 <= ids.min() and ids.max() < len(NANO.tokenizer)
     assert len(ids.unique()) > .8 * len(NANO.tokenizer) * (1 - math.exp(-1200 * k / len(NANO.tokenizer)))
+
+
+def test_dot_critic_has_no_parameters_and_is_a_loop():
+    model = InfoPromptModel(NANO, "nano/sentiment", rep_critic="dot", init="random", k=5, seed=2)
+    assert set(model.trained()) == {"prompt", "head"}
+    batch = step_of(model)
+    got = model.terms({k: v[None] for k, v in model.trained().items()}, batch)["l_rep"][0]
+    for b in range(3):
+        one = {k: x[0, b:b + 1] for k, x in batch.items()}
+        p, z = model.prompt.mean(0), NANO.states(read(NANO, one, model.prompt[None]))[0, 0]
+        negatives = [one["z0"][0] + one["z0"][0].std() * n for n in one["noise"][0]]
+        assert got[b].item() == pytest.approx(by_hand(dot(p, z), [dot(p, n) for n in negatives]), abs=2e-5)
+
+
+def test_dot_critics_need_one_width(tmp_path):
+    import tiny
+    narrow = Encoder(tiny.save(tmp_path, "electra", head=False))
+    task = dict(name="films", verbalizer=dict(bad="bad", good="good"))
+    assert narrow.d_in != narrow.d_out
+    with pytest.raises(InputError, match="rep_critic='dot' needs .* one width, here 24 and 32: use 'bilinear'"):
+        InfoPromptModel(narrow, task, rep_critic="dot", gamma=0)
+    with pytest.raises(InputError, match="head_critic='dot' needs .* one width, here 24 and 32: use 'bilinear'"):
+        InfoPromptModel(narrow, task)
+    for kw in dict(rep_critic="dot", beta=0, gamma=0), dict(head_critic="bilinear"):
+        assert InfoPromptModel(narrow, task, **kw).predict(["the film"])[0] in ("bad", "good")
+
+
+def test_the_bottleneck_stands_by_itself():
+    model = InfoPromptModel(NANO, "nano/sentiment", beta=0, gamma=0, bottleneck=True)
+    assert set(model.trained()) == {"prompt", "head", "bottleneck_mu", "bottleneck_sigma", "bottleneck_out"}
+    batch = step_of(model)
+    got, want = model.terms({k: v[None] for k, v in model.trained().items()}, batch), slow(model, batch)
+    assert set(got) == set(want) == {"loss", "ce", "kl"} and min(want["kl"]) > 0
+    for k, values in want.items():
+        torch.testing.assert_close(got[k][0].detach(), torch.tensor(values), atol=2e-5, rtol=1e-5)
+    got["kl"].sum().backward()
+    assert model.bottleneck_mu.grad.abs().sum() > 0 and model.prompt.grad.abs().sum() > 0
+
+
+def test_the_bottleneck_draws_in_training_alone():
+    model = InfoPromptModel(NANO, "nano/sentiment", beta=0, gamma=0, bottleneck=True)
+    batch = model.collate_fn(model.rows(ROWS))
+    ask = lambda: model(**batch).logits
+    torch.manual_seed(0)
+    assert not torch.equal(model.train() and ask(), ask())
+    assert torch.equal(model.eval() and ask(), ask())
+    torch.testing.assert_close(torch.tensor(model.predict_proba(ROWS).to_numpy()), ask().softmax(-1), atol=1e-6, rtol=0)
+    z = NANO.states(read(NANO, batch, model.prompt.expand(3, -1, -1)))[:, 0]
+    mean = (z @ model.bottleneck_mu.T) @ model.bottleneck_out.T @ model.head.T + model.label_bias
+    torch.testing.assert_close(ask(), mean, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kw, critic", [(dict(), "rep_critic"), (dict(rep_critic="dot"), None),
+                                        (dict(rep_critic="released"), "bottleneck_critic")], ids=str)
+def test_each_critic_in_the_bottleneck_has_its_own_parameters(kw, critic):
+    model = InfoPromptModel(NANO, "nano/sentiment", gamma=0, bottleneck=True, **kw)
+    assert {k for k in model.trained() if "critic" in k} == ({critic} if critic else set())
+    got = model.terms({k: v[None] for k, v in model.trained().items()}, step_of(model))
+    assert {"l_rep", "kl"} <= set(got) and got["loss"].isfinite().all()
