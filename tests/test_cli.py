@@ -478,3 +478,26 @@ def test_sweep_writes_and_goes_on(swept):
     (("--seeds", "0"), "no runs"), (("--task", "no"), "unknown task")])
 def test_sweep_refuses(swept, tmp_path, change, words):
     refused(call(*SWEEP, *change, "--out", swept if words == "another sweep" else tmp_path / "other"), words)
+
+
+def test_sweep_whose_runs_are_each_others_negatives(tmp_path):
+    options = *SWEEP, "--seeds", "3", "--negatives", "population"
+    done = call(*options, "--k", "2", "--out", tmp_path / "sweep", "--json")
+    rows = json.loads(done.stdout)["rows"]
+    assert [(r["beta"], r["seed"]) for r in rows] == [(b, s) for b in (0, .1) for s in range(3)]
+    assert {(r["rep_negatives"], r["data_seed"], r["diverged"]) for r in rows} == {("population", 0, 0)}
+    assert call("predict", tmp_path / "sweep/best", "the film was good").exit_code == 0
+    refused(call(*options, "--out", tmp_path / "other"), "here 3", "lower k to 2, or add seeds")
+    refused(call(*options, "--negatives", "peers", "--out", tmp_path / "third"), "population", "reference")
+
+
+def test_informed_start(trained, tmp_path):
+    done = call("train", *QUICK, "--init", "informed:4", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "run/config.json").read_text())["init"] == "informed:4"
+    assert (tmp_path / "run/prompt.safetensors").read_bytes() != (trained / "prompt.safetensors").read_bytes()
+    assert call("predict", tmp_path / "run", "the film was good").exit_code == 0
+    swept = call(*SWEEP, "--beta", "0", "--init", "vocab,informed:2", "--out", tmp_path / "sweep", "--json")
+    assert {r["init"] for r in json.loads(swept.stdout)["rows"]} == {"vocab", "informed:2"}
+    for command in ("train", *QUICK), SWEEP:
+        refused(call(*command, "--init", "informed:1", "--out", tmp_path / "bad" / command[0]), "informed:64")
