@@ -163,11 +163,12 @@ def test_fit_starts_there_and_a_second_fit_goes_on():
 
 
 def test_each_run_of_a_population_chooses_for_itself():
-    models, rest = [new(init="informed:4", seed=s) for s in range(2)], new(seed=2)
-    alone = [new(init="informed:4", seed=s) for s in range(2)]
+    models, rest = [new(init="informed:8", seed=s) for s in range(2)], new(seed=2)
+    alone = [new(init="informed:8", seed=s) for s in range(2)]
     for m in alone: inform(m, m.rows(DATA["train"]))
-    others = load_data("nano/sentiment", shots=16, seed=5)["train"]
+    others, before = load_data("nano/sentiment", shots=16, seed=3)["train"], alone[1].prompt.detach().clone()
     inform(alone[1], alone[1].rows(others))
+    assert not torch.equal(alone[1].prompt, before), "on other rows another start says most"
     train_population(Population([*models, rest]), [DATA["train"], others], None, 1, [1e-12] * 3, 16,
                      [(0, 0)] * 3, which=[0, 1, 0], progress=False)
     for m, want in zip([*models, rest], [*alone, new(seed=2)]):
