@@ -1,0 +1,240 @@
+"""Races between runs and their twins: known answers by hand, a tiny question, and every stored file whole and drawn."""
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from conftest import ROOT
+from infoprompt.core import InfoPromptModel
+from infoprompt.evidence import (QUESTIONS, SLACK, TASKS, arrival, early, fig_gains, fig_phase, fig_race, fig_spread,
+                                 gather, race, raced, smoothed, tuned)
+from infoprompt.figures import told
+from infoprompt.sweeps import plan
+from infoprompt.tasks import load_data
+from small import NANO
+
+FILES = sorted((ROOT / "benchmarks/results").glob("evidence_*.parquet"))
+CURVES = st.lists(st.floats(0, 5), min_size=2, max_size=40)
+FREE = examples(deadline=None, max_examples=80)
+
+
+# --- a curve
+
+def test_smoothing_leaves_the_start_out_and_looks_back_two_epochs():
+    assert smoothed([99, 4, 2, 1, .5]).tolist() == pytest.approx([4, 3, 7 / 3, 3.5 / 3])
+    assert smoothed([99, 3]).tolist() == [3] and len(smoothed([99])) == 0
+
+
+@pytest.mark.parametrize("mark, epoch", [(4, 1), (3, 2), (2.9, 3), (1.2, 4), (1.1, np.inf), (0, np.inf), (98, 1)])
+def test_arrival_by_hand(mark, epoch):
+    assert arrival([99, 4, 2, 1, .5], mark) == epoch
+    assert arrival([0], mark) == np.inf, "a start is no arrival"
+
+
+@given(CURVES, st.floats(0, 5), st.floats(0, 5))
+@FREE
+def test_a_lower_curve_and_a_higher_mark_arrive_no_later(curve, mark, down):
+    assert arrival([x - down for x in curve], mark) <= arrival(curve, mark)
+    assert arrival(curve, mark + down) <= arrival(curve, mark)
+    later = min(arrival(curve, mark), len(curve) - 1)
+    assert arrival(curve[:int(later) + 1], mark) == arrival(curve, mark), "what comes after it does not count"
+
+
+@given(CURVES)
+@FREE
+def test_every_run_reaches_its_own_mark(curve):
+    assert arrival(curve, smoothed(curve).min() + SLACK) < np.inf
+
+
+def test_early_terms_are_means_over_the_first_epochs():
+    steps = pd.DataFrame(dict(epoch=[1., 5., 5.25, 1.], quantity=["l_rep"] * 3 + ["ce"], value=[1., 3., 50., 9.]))
+    assert early(steps, "l_rep") == 2 and early(steps, "l_rep", 9) == 18 and np.isnan(early(steps, "l_head"))
+
+
+# --- choosing rates, and racing
+
+def row(beta=0., seed=0, after=(.5, .5, .5, .5), **kw):
+    return dict(task="nano/a", beta=beta, gamma=0., lr=.01, seed=seed, curve=[1., *after], test_accuracy=.5) | kw
+
+
+def test_each_task_and_arm_has_the_rate_with_its_lowest_loss():
+    best = {("nano/a", 0.): .01, ("nano/a", .1): .03, ("nano/b", 0.): .03, ("nano/b", .1): .01}
+    rows = [row(beta, seed, [.6 - .2 * (lr == best[task, beta]) + .3 * seed] * 4, task=task, lr=lr)
+            for task, beta in best for lr in (.01, .03) for seed in range(3)]
+    found = tuned(pd.DataFrame(rows))
+    assert len(found) == 12 and {(r.task, r.beta): r.lr for r in found.itertuples()} == best
+    assert set(found["arm"]) == {"beta = 0", "beta = 0.1"}
+
+
+def test_a_rate_is_chosen_by_the_smoothed_curve_not_by_a_dip_and_by_all_seeds():
+    dip = [row(lr=.1, after=[.9, .9, .1, .9])]
+    assert tuned(pd.DataFrame(dip + [row(lr=.2, after=[.6] * 4)]))["lr"].tolist() == [.2]
+    lucky = [row(lr=.1, seed=0, after=[.1] * 4), row(lr=.1, seed=1, after=[.9] * 4)]
+    assert set(tuned(pd.DataFrame(lucky + [row(lr=.2, seed=s, after=[.4] * 4) for s in (0, 1)]))["lr"]) == {.2}
+
+
+def test_an_arm_is_named_by_what_varies_and_is_known():
+    table = pd.DataFrame([row(), row(.1, rep_critic="dot"), row(.1, rep_critic="bilinear", k=4)]).assign(gamma=0.)
+    assert tuned(table)["arm"].tolist() == ["beta = 0", "beta = 0.1, rep_critic = dot",
+                                            "beta = 0.1, k = 4, rep_critic = bilinear"]
+
+
+# smoothed .8, .65, .6, .5: the mark is .52
+PLAIN = [.8, .5, .5, .5]
+
+
+def two_arms(*others):
+    "The base arm with one kind of curve, and one run a seed in the other arm."
+    base = [row(0., s, PLAIN, test_accuracy=.5 + .1 * s) for s in range(len(others))]
+    other = [row(.1, s, after, test_accuracy=.7 + .1 * s) for s, after in enumerate(others)]
+    return tuned(pd.DataFrame(other + base))
+
+
+def test_each_run_races_its_own_twin():
+    slow_twin = two_arms(PLAIN, [.4] * 4, [.9] * 4)
+    found = raced(slow_twin, "beta = 0").set_index(["arm", "seed"])
+    assert found.loc["beta = 0.1", "epochs"].tolist() == [4, 1, np.inf] and (found["plain"] == 4).all()
+    assert found.loc["beta = 0.1", "test"].tolist() == pytest.approx([.2] * 3)
+    assert found.loc["beta = 0.1", "area"].tolist() == pytest.approx([0, .4 - .575, .9 - .575])
+    own = found.loc["beta = 0"]
+    assert (own[["test", "area"]] == 0).all(axis=None) and (own["epochs"] == 4).all()
+
+
+def test_a_race_by_hand():
+    found = race(raced(two_arms([.4] * 4, [.9] * 4, [.9] * 4), "beta = 0")).loc["nano/a"]
+    assert found.loc["beta = 0.1", ["plain", "epochs", "seeds"]].tolist() == [4, np.inf, 3]
+    assert found.loc["beta = 0.1", ["arrived", "test", "low", "high"]].tolist() == pytest.approx([1 / 3, .2, .2, .2])
+    assert found.loc["beta = 0.1", "area"] == pytest.approx(np.mean([-.175, .325, .325]))
+    assert found.loc["beta = 0.1", "area_low"] < found.loc["beta = 0.1", "area"] < found.loc["beta = 0.1", "area_high"]
+    assert found.loc["beta = 0", ["epochs", "arrived", "test", "area"]].tolist() == [4, 1, 0, 0]
+    most = race(raced(two_arms([.4] * 4, PLAIN, [.9] * 4), "beta = 0")).loc[("nano/a", "beta = 0.1")]
+    assert (most["epochs"], most["arrived"]) == (4, pytest.approx(2 / 3)), "one that never arrives is later than any"
+
+
+def test_figures_say_what_the_race_found():
+    table = two_arms([.4] * 4, [.9] * 4, [.9] * 4).assign(arm=lambda t: t["arm"] + ", gamma = 0")
+    phase = {v: fig_phase(table, "nano/a", v) for v in ("epochs", "test")}
+    assert [[*r] for r in phase["epochs"].data[0].text] == [["4<br>100% arrive", "inf<br>33% arrive"]]
+    assert "needs 4 epochs in the median; at best 4" in phase["epochs"].layout.title.text
+    assert "beyond its band in 1" in phase["test"].layout.title.text
+    never = fig_race(table, "nano/a", {"beta = 0, gamma = 0": "plain", "beta = 0.1, gamma = 0": "β"})
+    assert "more than 30 epochs in the median against 4; test +0.200" in never.layout.title.text
+    assert [t.name for t in never.data if t.meta != "band"] == ["plain", "β"]
+    gains = pd.DataFrame(dict(mean=[1., 0, -1], low=[.5, -1, -2], high=[2., 1, -.5]), index=list("abc"))
+    assert "1 of 3 settings gain beyond their bands, 1 lose" in fig_gains(gains, "gain", "x").layout.title.text
+    spread = fig_spread(pd.DataFrame([row(init=i, gamma=g, test_accuracy=.5 + g * s, seed=s)
+                                      for i in ("vocab", "label") for g in (0., .05) for s in (0, 2)]), "nano/a")
+    assert "0.000 without the head loss, 0.058 with" in spread.layout.title.text
+
+
+# --- gathering
+
+@pytest.fixture
+def tiny(monkeypatch):
+    "A question of two blocks."
+    monkeypatch.setitem(QUESTIONS, "tiny", [
+        dict(betas=(0., .1), gammas=(0.,), lrs=(1e-2,), seeds=range(2), shots=16),
+        dict(betas=(0.,), gammas=(.05,), lrs=(1e-2,), seeds=range(2), shots=8, layers=1)])
+    return lambda **kw: gather("tiny", "nano/sentiment", epochs=1, progress=False, **kw)
+
+
+def test_a_question_gives_one_row_a_run_with_its_curve(tiny):
+    table = tiny()
+    rows = table[["beta", "gamma", "seed", "shots", "layers"]].itertuples(index=False, name=None)
+    full = NANO.body.config.num_hidden_layers
+    assert [*rows] == [(0., 0., 0, 16, full), (0., 0., 1, 16, full), (.1, 0., 0, 16, full), (.1, 0., 1, 16, full),
+                       (0., .05, 0, 8, 1), (0., .05, 1, 8, 1)] and [*table["task"].unique()] == ["nano/sentiment"]
+    assert all(len(c) == 2 and np.isfinite(c).all() for c in table["curve"])
+    assert table["l_rep"].notna().tolist() == [False, False, True, True, False, False]
+    assert table["l_head"].notna().tolist() == [False] * 4 + [True] * 2
+    cut = tiny(size=2)
+    names = ["val_loss", "test_accuracy", "l_rep", "l_head"]
+    pd.testing.assert_frame_equal(cut[names], table[names], atol=2e-3, rtol=1e-3)
+    model = InfoPromptModel(NANO, "nano/sentiment", beta=0, gamma=0, seed=1)
+    data = load_data("nano/sentiment", shots=16, seed=1)
+    loss = model.fit(data["train"], data["validation"], 1, 1e-2, seed=1, progress=False).query("quantity == 'val_loss'")
+    assert table["curve"][1] == pytest.approx(loss["value"].tolist(), abs=1e-3)
+
+
+# --- what is stored
+
+def planned(question, task):
+    "What tells each run of a question and task apart."
+    for block in QUESTIONS[question]:
+        full = 6 if question == "real" else NANO.body.config.num_hidden_layers
+        own = dict(task=task, shots=block.get("shots", 64), layers=block.get("layers", full))
+        yield from (own | run for run in plan(**{k: v for k, v in block.items() if k not in own}))
+
+
+def known(row, names):
+    return frozenset((k, v) for k, v in row.items() if k in names and not pd.isna(v))
+
+
+@pytest.fixture(params=FILES, ids=lambda f: f.stem.removeprefix("evidence_"))
+def stored(request):
+    "A stored question and its table."
+    return request.param.stem.removeprefix("evidence_"), pd.read_parquet(request.param)
+
+
+def test_there_is_evidence(): assert (ROOT / "benchmarks/results/evidence_weights.parquet") in FILES
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_a_stored_file_is_small(file): assert file.stat().st_size <= 300_000
+
+
+def test_a_stored_file_says_how_it_was_made(stored):
+    _, table = stored
+    assert table.attrs["command"].startswith("python benchmarks/evidence.py")
+    assert set(table.attrs["versions"]) == {"infoprompt", "torch", "transformers"}
+    assert table["commit"].str.fullmatch("[0-9a-f]{7,}").all() and table.attrs["commit"] in {*table["commit"]}
+
+
+def test_every_run_of_a_question_is_there_once(stored):
+    question, table = stored
+    spelled = lambda t: t if question == "real" else f"nano/{t}"
+    assert set(table["task"]) <= set(map(spelled, TASKS[question])) and len(table)
+    runs = [r for task in table["task"].unique() for r in planned(question, task)]
+    names = {k for r in runs for k in r}
+    there = Counter(known(r, names) for r in table.to_dict("records"))
+    asked = Counter(known(r, names) for r in runs)
+    assert max(asked.values()) == 1 and there <= asked
+    setting = lambda run: frozenset((k, v) for k, v in run if k not in ("seed", "lr"))
+    begun = {*map(setting, there)}
+    assert {run for run in asked if setting(run) in begun} == {*there}, "a setting lacks some of its seeds or rates"
+
+
+def test_stored_curves_are_whole(stored):
+    _, table = stored
+    fine = table[table["diverged"] == 0]
+    assert all(len(c) == 31 and np.isfinite(c).all() for c in fine["curve"])
+    assert table["test_accuracy"].between(0, 1).all() and len(fine) > .9 * len(table)
+    kept = [c[int(e)] for c, e in zip(fine["curve"], fine["epoch"])]
+    assert kept == pytest.approx(fine["val_loss"].tolist(), abs=1e-4)
+    for term, weight in ("l_rep", "beta"), ("l_head", "gamma"):
+        assert (fine[term].notna() == (fine[weight] > 0)).all()
+
+
+def test_figures_draw_from_what_is_stored(stored):
+    question, table = stored
+    plain = "beta == 0 and gamma == 0 and init == 'vocab'"
+    if table.query(plain).empty:
+        table = pd.concat([pd.read_parquet(FILES[0].parent / "evidence_weights.parquet").query(plain), table])
+    table = tuned(table[table["task"].isin(table.query(plain)["task"])])
+    base = table.query(plain)["arm"].iloc[0]
+    found = race(raced(table, base))
+    for task, part in found.groupby("task"):
+        gains = part.droplevel("task")[["test", "low", "high"]].rename(columns=dict(test="mean"))
+        arms = dict.fromkeys([base, *(a for a in gains.index if a != base)][:3], "arm")
+        drawn = [fig_gains(gains.drop(base), "test accuracy", task), fig_race(table, task, arms)]
+        if question == "weights": drawn += [fig_phase(table, task, value) for value in ("epochs", "test")]
+        if question == "starts": drawn.append(fig_spread(table, task))
+        for fig in drawn:
+            assert isinstance(fig, go.Figure) and fig.layout.title.text and "{" not in fig.layout.title.text
+            assert "{" not in told(fig.layout.meta["about"], fig.layout.meta["numbers"])
+        assert gains.loc[base].tolist() == [0, 0, 0] and (part["arrived"].between(0, 1)).all()
