@@ -156,7 +156,7 @@ def sampled_hash(
         h.update(f"{name} {tuple(t.shape)} {t.dtype} {bits.sum(dtype=torch.int64)} {some}".encode())
     return h.hexdigest()[:16]
 
-# %% ../nbs/reference/encoders.ipynb #ce3cb314
+# %% ../nbs/reference/encoders.ipynb #ae31b275
 class Encoder(nn.Module):
     "A frozen encoder with its tokenizer: embeddings in, states at the wanted positions out."
     def __init__(
@@ -173,7 +173,8 @@ class Encoder(nn.Module):
                 self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
                 body, head, weight, bias = load_parts(path, trust_remote_code, layers)
         except (OSError, ValueError, KeyError, SafetensorError) as e:
-            raise InputError(f"cannot load the encoder {name!r}: {str(e).splitlines()[0]} — give 'nano', 'minilm', "
+            what = f"{name!r}" if layers is None else f"{name!r} with layers={layers}"
+            raise InputError(f"cannot load the encoder {what}: {str(e).splitlines()[0]} — give 'nano', 'minilm', "
                              "a folder with config.json and model.safetensors, or a hub id that can be reached") from e
         if self.tokenizer.mask_token_id is None:
             raise InputError(f"the encoder {name!r} has no mask token, so there is no [MASK] to read: "

@@ -73,15 +73,15 @@ def early(
     found = history[(history["quantity"] == quantity) & (history["epoch"] <= epochs)]["value"]
     return float(found.mean()) if len(found) else np.nan
 
-# %% ../nbs/11_evidence.ipynb #13f1f162
+# %% ../nbs/11_evidence.ipynb #a51f7cb9
 def noted(
     model,  # a trained `InfoPromptModel`
     row:dict,  # from `sweeps.summary_of`
 ) -> dict:
-    "A row with the run's validation cross-entropy by epoch, from the start on, and its early terms."
+    "A row with the validation cross-entropy by epoch, start first, and early terms; a lost run stays where it was."
     h = model.history
-    curve = h[h["quantity"] == "val_loss"].sort_values("epoch")["value"].round(4).tolist()
-    return row | dict(curve=curve, l_rep=early(h, "l_rep"), l_head=early(h, "l_head"))
+    judged = h[h["quantity"] == "val_loss"].set_index("epoch")["value"].reindex(range(model.fitted["epochs"] + 1))
+    return row | dict(curve=judged.ffill().round(4).tolist(), l_rep=early(h, "l_rep"), l_head=early(h, "l_head"))
 
 # %% ../nbs/11_evidence.ipynb #7788b8e8
 def gather(

@@ -8,7 +8,8 @@ from infoprompt import population, training
 from infoprompt.core import InfoPromptModel
 from infoprompt.prompts import collate, read, start_prompt
 from infoprompt.population import Population, train_population
-from infoprompt.starts import RIDGES, explained, inform, many
+from infoprompt.settings import many
+from infoprompt.starts import RIDGES, evenly, explained, inform
 from infoprompt.tasks import InputError, load_data
 from small import NANO, bits, new, same
 
@@ -81,7 +82,7 @@ def test_what_is_said_is_in_nats_and_noise_says_nothing():
 
 def by_hand(model, rows, size=32):
     "The candidates, and what the states of each say."
-    used = rows[:size]
+    used = evenly(rows)[:size]
     batch, seed = collate(used, NANO), model.settings["seed"]
     seeds = [seed] + [2_000_000 + 1000 * seed + i for i in range(many(model.settings["init"]) - 1)]
     prompts = [start_prompt("vocab", model.settings["n_prompt"], NANO, seed=s) for s in seeds]
@@ -103,10 +104,17 @@ def test_the_start_is_the_candidate_that_says_most(kw):
     assert nats[0] < nats.max(), "a test in which the own start wins shows nothing"
 
 
+def test_rows_that_come_sorted_by_label_choose_as_well():
+    model, rows = new(init="informed:3"), new().rows(load_data("nano/sentiment", shots=80, seed=0)["train"])
+    by_label = sorted(rows, key=lambda row: row["label"])
+    assert len({row["label"] for row in by_label[:32]}) == 1, "the first rows are of one class"
+    torch.testing.assert_close(inform(model, by_label), inform(model, rows), atol=1e-4, rtol=0)
+
+
 def test_only_the_first_rows_are_looked_at():
     model = new(init="informed:3")
     rows = model.rows(load_data("nano/sentiment", shots=40, seed=0)["train"])
-    assert torch.equal(inform(model, rows), inform(model, rows[:32]))
+    assert torch.equal(inform(model, rows), inform(model, evenly(rows)[:32]))
     assert not torch.equal(inform(model, rows), inform(model, rows, 20))
 
 
