@@ -1,6 +1,6 @@
 """The runs behind the lesson on evidence, one small file a question.
 
-python benchmarks/evidence.py [search weights informed rates critics starts depth k single more real]
+python benchmarks/evidence.py [search weights informed rates critics starts depth k single real]
                               [--tasks sentiment ...]
 
 Each question of `infoprompt.evidence.QUESTIONS`: 64 shots, 30 epochs, 10 seeds where it does not say otherwise; nano's
@@ -62,9 +62,10 @@ def keep(table: pd.DataFrame, file: Path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("questions", nargs="*", default=[], choices=[*QUESTIONS])
+    parser.add_argument("questions", nargs="*", metavar="QUESTION")
     parser.add_argument("--tasks", nargs="*", help="of those that a question is asked of; default: all")
     options = parser.parse_args()
+    if unknown := set(options.questions) - set(QUESTIONS): parser.error(f"unknown: {', '.join(unknown)}")
     os.chdir(HERE.parent)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     for question in options.questions or QUESTIONS:
