@@ -239,7 +239,7 @@ def fig_spread(
     return say(fig, says, f"Boxes of test accuracy by start and γ. {says}.", task=short(task), none=float(sd[0.]),
                some=float(sd[.05]))
 
-# %% ../nbs/11_evidence.ipynb #a91d7ba9
+# %% ../nbs/11_evidence.ipynb #e6f8436a
 def fig_race(
     table:pd.DataFrame,  # of `tuned`
     task:str,  # a name in it
@@ -256,7 +256,8 @@ def fig_race(
     quiet(fig).update_xaxes(title="epoch").update_yaxes(title="validation cross-entropy, nats", rangemode="tozero")
     base, other = list(arms)[:2]
     row = race(raced(runs, base)).loc[task, other]
-    says = "{task}: {epochs} epochs in the median against {plain:g}; test differs by {test:.3f} ({low:.3f} to {high:.3f})"
+    says = ("{task}: {epochs} epochs in the median against {plain:g}; test differs by {test:.3f} "
+            "({low:.3f} to {high:.3f})")
     return say(fig, says, "Median curves with the middle half of the seeds. " + says, task=short(task),
                epochs=f"{row['epochs']:g}" if np.isfinite(row["epochs"]) else "more than 30", plain=row["plain"],
                test=row["test"], low=row["low"], high=row["high"])
