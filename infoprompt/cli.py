@@ -131,7 +131,7 @@ def warning(
     return ("careful: on test the trained prompt is no better than always saying the most frequent class "
             f"({metric} {score:.3f} against {line[metric]:.3f}); try another --seed, --lr, --init or more --shots\n")
 
-# %% ../nbs/reference/cli.ipynb #f575af54
+# %% ../nbs/reference/cli.ipynb #a408d9d9
 @command("infoprompt train", "infoprompt train --task nano/entailment --beta 0 --gamma 0 --out plain",
          "infoprompt train --encoder roberta-large --task rte --shots 256",
          "infoprompt train --encoder minilm --data reviews.csv --text review --label stars --shots 64",
@@ -153,7 +153,7 @@ def train(
     beta:float=.1,  # weight of the representation loss; 0: off
     gamma:float=.05,  # weight of the head loss; 0: off
     k:int=32,  # negatives
-    init:str="vocab",  # start: vocab, informed (best of 16), random, label, text:WORDS, mask, zero, saved:FOLDER
+    init:str="informed",  # start: informed (best of 16), vocab, random, label, text:WORDS, mask, zero, saved:FOLDER
     epochs:int=30,  # passes over the training rows
     lr:float|None=None,  # peak learning rate; default 0.001 as published, but 0.01 for nano
     batch_size:int=8,  # rows a step
