@@ -11,28 +11,19 @@ benchmarks/results/evidence_QUESTION.parquet with command, commit and versions i
 import argparse
 import os
 import random
-import subprocess
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
-import torch
 from datasets import Dataset, DatasetDict
 
 from infoprompt.evidence import QUESTIONS, TASKS, gather
 from infoprompt.files import write_whole
 from infoprompt.grammar import PLACES, TENSES, TOPICS, opinion, relation
 from infoprompt.tasks import Task
+from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
-
-
-def made() -> dict:
-    "Command, commit and versions."
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
-    return dict(command="python benchmarks/evidence.py", commit=commit.stdout.strip(),
-                versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
 
 
 def search_task(kind: str, rows: int = 3000) -> tuple[Task, DatasetDict]:
@@ -67,7 +58,7 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.questions) - set(QUESTIONS): parser.error(f"unknown: {', '.join(unknown)}")
     os.chdir(HERE.parent)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    use_threads()
     for question in options.questions or QUESTIONS:
         parts = {t: HERE / f"results/checkpoints_evidence/{question}_{t}.parquet" for t in TASKS[question]}
         for task in options.tasks or parts:

@@ -6,20 +6,18 @@ python benchmarks/gaussian_bottleneck.py [sentiment relation]      (default: bot
 noise, so equal seeds are twins. Writes one row a run to benchmarks/results/bottleneck.json.
 """
 import json
-import os
-import subprocess
 import sys
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from infoprompt.encoders import Encoder
+from infoprompt.files import write_whole
 from infoprompt.instruments import felt
 from infoprompt.sweeps import Alone, plan, run_part
 from infoprompt.tasks import get_task, load_data
-from infoprompt.training import write_whole
+from made import made, use_threads
 
 FILE = Path(__file__).resolve().parent / "results/bottleneck.json"
 TASKS = "sentiment", "relation"
@@ -61,12 +59,9 @@ def measured(task: str) -> list[dict]:
 if __name__ == "__main__":
     tasks = sys.argv[1:] or TASKS
     if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    commit = ["git", "rev-parse", "--short", "HEAD"]
-    made = dict(command="python benchmarks/gaussian_bottleneck.py", commit=subprocess.run(
-        commit, cwd=FILE.parent, capture_output=True, text=True).stdout.strip(),
-        versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
+    use_threads()
+    origin = made()
     for task in tasks:
         held = json.loads(FILE.read_text())["runs"] if FILE.is_file() else []
         held = [r for r in held if r["task"] != f"nano/{task}"] + measured(f"nano/{task}")
-        write_whole({FILE: json.dumps(dict(made=made, runs=held)).encode()})
+        write_whole({FILE: json.dumps(dict(made=origin, runs=held)).encode()})

@@ -7,18 +7,15 @@ go to benchmarks/results/checkpoints_grid/ (resumed from there), every run's sco
 benchmarks/results/grid_TASK.json, and what `infoprompt.sweeps.fig_help` draws to infoprompt/assets/grid.json.
 """
 import json
-import os
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from infoprompt.figures import as_list
+from infoprompt.files import write_whole
 from infoprompt.sweeps import paired, sweep
-from infoprompt.training import write_whole
+from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
 TASKS = "sentiment", "acceptability", "paraphrase", "entailment", "relation"
@@ -61,15 +58,12 @@ def cells(task: str, table: pd.DataFrame) -> list[dict]:
 if __name__ == "__main__":
     tasks = sys.argv[1:] or TASKS
     if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    asset, commit = HERE.parent / "infoprompt/assets/grid.json", ["git", "rev-parse", "--short", "HEAD"]
-    made = dict(command="python benchmarks/grid.py", commit=subprocess.run(commit, cwd=HERE, capture_output=True,
-                                                                           text=True).stdout.strip(),
-                versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
+    use_threads()
+    asset, origin = HERE.parent / "infoprompt/assets/grid.json", made()
     for task in tasks:
         table = measured(task)
         held = json.loads(asset.read_text())["rows"] if asset.is_file() else []
         held = [row for row in held if row["task"] != task] + cells(task, table)
         runs = table.drop(columns="curve").to_dict("records")
-        write_whole({asset: json.dumps(dict(made=made, rows=held)).encode(),
-                     HERE / f"results/grid_{task}.json": json.dumps(dict(made=made, runs=runs)).encode()})
+        write_whole({asset: json.dumps(dict(made=origin, rows=held)).encode(),
+                     HERE / f"results/grid_{task}.json": json.dumps(dict(made=origin, runs=runs)).encode()})

@@ -10,14 +10,10 @@ infoprompt/assets/label_information.json.
 """
 import json
 import math
-import os
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from infoprompt.core import InfoPromptModel
 from infoprompt.encoders import Encoder
@@ -26,6 +22,7 @@ from infoprompt.figures import as_list
 from infoprompt.files import write_whole
 from infoprompt.population import Population, train_population
 from infoprompt.tasks import load_data
+from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
 TASKS = "sentiment", "entailment", "relation"
@@ -80,14 +77,12 @@ def settings(task: str, encoder) -> tuple[list, list]:
 if __name__ == "__main__":
     tasks = sys.argv[1:] or TASKS
     if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    use_threads()
     files = dict(rows=HERE.parent / "infoprompt/assets/label_information.json",
                  runs=HERE / "results/label_information.json")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
-    made = dict(command="python benchmarks/label_information.py", commit=commit.stdout.strip(),
-                versions={name: version(name) for name in ("infoprompt", "torch", "transformers", "scikit-learn")})
+    origin = made()
     for task in tasks:
         for (key, file), new in zip(files.items(), settings(task, Encoder("nano"))):
             held = json.loads(file.read_text())[key] if file.is_file() else []
             kept = [row for row in held if row["task"] != task] + new
-            write_whole({file: json.dumps({"made": made, key: kept}).encode()})
+            write_whole({file: json.dumps({"made": origin, key: kept}).encode()})

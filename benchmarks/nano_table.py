@@ -8,13 +8,12 @@ peers  WARP, IDPG, BitFit and LoRA
 
 Appends to benchmarks/results/nano_table.jsonl; what that file holds is not run again.
 """
-import os
 import sys
 from pathlib import Path
 
-import torch
 
 from infoprompt.experiments import run_jobs, summary
+from made import use_threads
 
 HERE = Path(__file__).resolve().parent
 TASKS = [f"nano/{t}" for t in ("sentiment", "acceptability", "paraphrase", "entailment", "relation")]
@@ -35,6 +34,6 @@ if __name__ == "__main__":
     parts = dict(base=BASE, more=MORE, peers=PEERS)
     names = sys.argv[1:] or list(parts)
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    use_threads()
     for name in names:
         print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl")).to_string())

@@ -7,19 +7,17 @@ gradient descent at three rates, of which the reader takes the one with the lowe
 one row a run to benchmarks/results/optimizers.json.
 """
 import json
-import os
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from infoprompt.core import InfoPromptModel
 from infoprompt.encoders import Encoder
+from infoprompt.files import write_whole
 from infoprompt.instruments import beside, felt
 from infoprompt.population import Population, train_population
 from infoprompt.tasks import load_data
-from infoprompt.training import write_whole
+from made import made, use_threads
 
 FILE, TASK, SEEDS = Path(__file__).resolve().parent / "results/optimizers.json", "nano/sentiment", range(5)
 TERMS = {"none": dict(beta=0., gamma=0.), "published": dict(beta=.1, gamma=.05), "L_rep": dict(beta=.1, gamma=0.),
@@ -45,12 +43,9 @@ def measured(optimizer: str, lr: float, encoder, data) -> list[dict]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    use_threads()
     encoder, data = Encoder("nano"), load_data(TASK, shots=64, seed=0)
-    commit = ["git", "rev-parse", "--short", "HEAD"]
-    made = dict(command="python benchmarks/optimizers.py", commit=subprocess.run(
-        commit, cwd=FILE.parent, capture_output=True, text=True).stdout.strip(),
-        versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
+    origin = made()
     rates = [("adamw", .01), *(("sgd", lr) for lr in (.1, 1., 10.))]
     runs = [row for optimizer, lr in rates for row in measured(optimizer, lr, encoder, data)]
-    write_whole({FILE: json.dumps(dict(made=made, runs=runs)).encode()})
+    write_whole({FILE: json.dumps(dict(made=origin, runs=runs)).encode()})

@@ -21,9 +21,9 @@ import torch
 
 from infoprompt.core import InfoPromptModel
 from infoprompt.encoders import Encoder
+from infoprompt.files import write_whole
 from infoprompt.population import Population, train_population
 from infoprompt.tasks import load_data
-from infoprompt.training import write_whole
 
 FILE = Path(__file__).resolve().parent / "results/population.json"
 SETTINGS = [dict(beta=b, gamma=g) for b in (0, .1, 1.) for g in (0, .05, .5)]

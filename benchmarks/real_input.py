@@ -13,9 +13,9 @@ import os
 import sys
 from pathlib import Path
 
-import torch
 
 from infoprompt.experiments import run_jobs, summary
+from made import use_threads
 
 HERE = Path(__file__).resolve().parent
 
@@ -60,7 +60,7 @@ if __name__ == "__main__":
     parts = dict(few=few, full=full, hard=hard, terms=terms)
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
     os.chdir(HERE.parent)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    use_threads()
     for name in names:
         results = run_jobs(list(parts[name]()), HERE/"results/real_input.jsonl", checkpoints=HERE/"results/checkpoints")
         print(summary(results).to_string())

@@ -24,7 +24,6 @@ from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
-import numpy as np
 import pandas as pd
 import peft
 import torch

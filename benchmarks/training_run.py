@@ -5,9 +5,7 @@ python benchmarks/training_run.py
 Writes infoprompt/assets/training_run.json, which `infoprompt.figures.fig_run` draws.
 """
 import json
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -15,9 +13,10 @@ from tqdm.auto import tqdm
 from infoprompt.core import InfoPromptModel
 from infoprompt.experiments import majority
 from infoprompt.figures import as_list, curves
+from infoprompt.files import write_whole
 from infoprompt.runs import learning_rate
 from infoprompt.tasks import load_data
-from infoprompt.training import write_whole
+from made import made
 
 ROOT = Path(__file__).resolve().parent.parent
 TERMS = dict(published=dict(beta=.1, gamma=.05), none=dict(beta=0, gamma=0))
@@ -36,7 +35,4 @@ def run(seed: int, terms: str) -> dict:
 if __name__ == "__main__":
     if sys.argv[1:]: sys.exit(__doc__)
     runs = [run(seed, terms) for terms in TERMS for seed in tqdm(range(5), desc=terms)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    made = dict(command="python benchmarks/training_run.py", commit=commit.strip(),
-                versions={name: version(name) for name in ("infoprompt", "torch", "transformers")})
-    write_whole({ROOT/"infoprompt/assets/training_run.json": json.dumps(dict(made=made, runs=runs)).encode()})
+    write_whole({ROOT/"infoprompt/assets/training_run.json": json.dumps(dict(made=made(), runs=runs)).encode()})

@@ -191,7 +191,7 @@ def test_a_stored_file_is_small(file): assert file.stat().st_size <= 300_000
 def test_a_stored_file_says_how_it_was_made(stored):
     _, table = stored
     assert table.attrs["command"].startswith("python benchmarks/evidence.py")
-    assert set(table.attrs["versions"]) == {"infoprompt", "torch", "transformers"}
+    assert set(table.attrs["versions"]) >= {"infoprompt", "torch", "transformers"}
     assert table["commit"].str.fullmatch("[0-9a-f]{7,}").all() and table.attrs["commit"] in {*table["commit"]}
 
 
