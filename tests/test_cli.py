@@ -495,7 +495,9 @@ def test_informed_start(trained, tmp_path):
     done = call("train", *QUICK, "--init", "informed:4", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "run/config.json").read_text())["init"] == "informed:4"
-    assert (tmp_path / "run/prompt.safetensors").read_bytes() != (trained / "prompt.safetensors").read_bytes()
+    assert json.loads((trained / "config.json").read_text())["init"] == "informed", "the default"
+    assert call("train", *QUICK, "--init", "vocab", "--out", tmp_path / "luck").exit_code == 0
+    assert (tmp_path / "luck/prompt.safetensors").read_bytes() != (trained / "prompt.safetensors").read_bytes()
     assert call("predict", tmp_path / "run", "the film was good").exit_code == 0
     swept = call(*SWEEP, "--beta", "0", "--init", "vocab,informed:2", "--out", tmp_path / "sweep", "--json")
     assert {r["init"] for r in json.loads(swept.stdout)["rows"]} == {"vocab", "informed:2"}
