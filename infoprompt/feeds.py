@@ -97,7 +97,7 @@ class Rows:
                 batch[f"{k}@{g}"] = torch.stack([self.of[r].states[k][torch.as_tensor(at[r])] for r in runs])
         return batch
 
-# %% ../nbs/reference/feeds.ipynb #25180b1e
+# %% ../nbs/reference/feeds.ipynb #3f7dbd12
 class Feed:
     "Batches of a fit, each a function of seeds, epoch and number alone."
     def __init__(
@@ -106,8 +106,10 @@ class Feed:
         rows,  # `Rows` of the population
         batch_size:int,  # rows a run and step
         seeds,  # one (order seed, noise seed) a run
+        epochs:int=1,  # of the whole training
     ):
         self.population, self.rows, self.size, self.seeds = population, rows, batch_size, seeds
+        self.epochs = epochs
         self.order = lru_cache(2 * len(seeds))(self._order)
 
     def _order(self, run, epoch):
@@ -120,7 +122,7 @@ class Feed:
         self,
         epoch:int,  # from 0
         i:int,  # step in the epoch
-    ) -> dict:  # name -> (run, row, ...)
+    ) -> dict:  # name -> (run, row, ...); passed: the share of the training that is behind
         "The batch of one step, noise included."
         groups, models = self.population.groups, self.population.models
         batch = self.rows.take([self.order(run, epoch)[i] for run in range(len(models))])
@@ -128,4 +130,5 @@ class Feed:
             sources = [named_source(self.seeds[r][1], epoch, i) for r in runs]
             drawn = models[runs[0]].draw(mine(batch, g, runs, len(groups) == 1), sources)
             batch |= {f"{k}@{g}": x for k, x in drawn.items()}
-        return batch
+        passed = (epoch * len(self) + i) / (self.epochs * len(self))
+        return batch | dict(passed=torch.full(batch["mask_pos"].shape[:2], passed))

@@ -32,7 +32,7 @@ class InfoPromptOutput(ModelOutput):
     l_head: torch.Tensor|None = None  # head loss
     kl: torch.Tensor|None = None  # of the bottleneck, where it is on
 
-# %% ../nbs/reference/objective.ipynb #8e187e23
+# %% ../nbs/reference/objective.ipynb #2aa7534b
 class Objective(nn.Module):
     "A soft prompt, a head and critics on a frozen encoder: CE + β·L_rep + γ·L_head (Wu et al. 2023)."
     def __init__(
@@ -50,12 +50,15 @@ class Objective(nn.Module):
         rep_critic:str="bilinear",  # "bilinear", "dot" (ours) or "released": in the bottleneck, prompt detached
         rep_negatives:str="null",  # "null" (after the released code), "reference", or those of `peers.PEERS` (ours)
         bottleneck:bool=False,  # the released code's Gaussian bottleneck; rep_critic="released" switches it on
+        head_init:str="label",  # start of the head: "label" words, or the "probe" of `starts.probe_head` (ours)
+        weighting:str="constant",  # β and γ over a training: "constant", "fading" to 0 or "rising" from 0 (ours)
         seed:int=0,  # seed of the start
     ):
         super().__init__()
         self.settings = dict(n_prompt=n_prompt, beta=beta, gamma=gamma, k=k, init=init, prompt=prompt,
                              head_critic=head_critic, head_negatives=head_negatives,
-                             rep_critic=rep_critic, rep_negatives=rep_negatives, bottleneck=bottleneck, seed=seed)
+                             rep_critic=rep_critic, rep_negatives=rep_negatives, bottleneck=bottleneck,
+                             head_init=head_init, weighting=weighting, seed=seed)
         check_settings(self.settings)
         self.task = get_task(task)
         object.__setattr__(self, "encoder", encoder if isinstance(encoder, Encoder) else Encoder(encoder))

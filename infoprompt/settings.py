@@ -14,10 +14,11 @@ import torch
 
 from .tasks import InputError
 
-# %% ../nbs/reference/settings.ipynb #87053a62
+# %% ../nbs/reference/settings.ipynb #20c1021c
 CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), rep_critic=("bilinear", "dot", "released"),
                head_negatives=("context", "vocab", "population", "population_stopped"),
-               rep_negatives=("null", "reference", "population", "population_stopped"), bottleneck=(False, True))
+               rep_negatives=("null", "reference", "population", "population_stopped"), bottleneck=(False, True),
+               head_init=("label", "probe"), weighting=("constant", "fading", "rising"))
 
 # %% ../nbs/reference/settings.ipynb #2a991f30
 def many(

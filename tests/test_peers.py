@@ -13,7 +13,7 @@ from infoprompt.population import Population, chunks, terms, train_population
 from infoprompt.prompts import read
 from infoprompt.sweeps import sweep
 from infoprompt.tasks import InputError, load_data
-from infoprompt.training import OPTIMIZERS, sgd_step
+from infoprompt.training import OPTIMIZERS, adamw_sgd_step, adamw_step, sgd_step
 from small import NANO, bits, close, new, same
 
 DATA = load_data("nano/sentiment", shots=16, seed=0)
@@ -238,10 +238,31 @@ def test_a_step_of_descent_is_pytorchs_with_decay_by_hand():
 
 
 def test_the_optimizer_is_chosen_by_name_and_kept_with_the_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="optimizer is 'adam'; choose adamw or sgd"): go(like(3), optimizer="adam")
+    with pytest.raises(InputError, match="optimizer is 'adam'; choose adamw or sgd or adamw_sgd"): go(like(3), optimizer="adam")
     descent = go(like(3), tmp_path, epochs=1, optimizer="sgd")
     assert not close(bits(descent[0]), bits(go(like(3), epochs=1)[0]), 1e-4)
-    assert {m.fitted["optimizer"] for m in descent} == {"sgd"} and set(OPTIMIZERS) == {"adamw", "sgd"}
+    assert {m.fitted["optimizer"] for m in descent} == {"sgd"} and set(OPTIMIZERS) == {"adamw", "sgd", "adamw_sgd"}
     with pytest.raises(InputError, match="optimizer: 'sgd' there, 'adamw' here"):
         go(like(3), tmp_path, epochs=1, resume=True)
     assert same(bits(go(like(3), tmp_path, epochs=1, resume=True, optimizer="sgd")[0]), bits(descent[0]))
+
+
+def test_terms_beside_cross_entropy_step_at_their_own_size():
+    g, rates = torch.Generator().manual_seed(0), torch.tensor([1e-3, .1, .5])
+    normal = lambda: dict(a=torch.randn(3, 4, 5, generator=g), critic=torch.randn(3, 6, generator=g))
+    params, m, v, whole, ce = normal(), normal(), {k: x.abs() for k, x in normal().items()}, normal(), normal()
+    ce["critic"].zero_()
+    found, *moments = adamw_sgd_step(params, whole | {f"ce/{k}": x for k, x in ce.items()}, m, v, rates, 3, .3)
+    adam, *want = adamw_step(params, ce | dict(critic=whole["critic"]), m, v, rates, 3, .3)
+    assert same(found, adam | dict(a=adam["a"] - rates[:, None, None] * (whole["a"] - ce["a"])))
+    assert all(map(same, moments, want)), "the moments know of cross-entropy only, but for the critic's"
+
+
+def test_without_terms_the_two_steps_are_adamw():
+    run = lambda optimizer, **kw: go([new(seed=s, gamma=0, **kw) for s in range(2)], epochs=2, optimizer=optimizer)
+    none, some = dict(beta=0), dict(beta=1.)
+    for one, other in zip(run("adamw", **none), run("adamw_sgd", **none)): assert same(bits(one), bits(other))
+    apart, plain, joint = (run(o, **kw)[0] for o, kw in (("adamw_sgd", some), ("adamw", none), ("adamw", some)))
+    far = lambda a, b: (a.prompt - b.prompt).norm().item()
+    assert 0 < far(apart, plain) < .2 * far(joint, plain), "a soft push stays soft"
+    assert not torch.equal(apart.rep_critic, new(beta=1.).rep_critic)

@@ -3,13 +3,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import cross_entropy
 
-from infoprompt import population, training
+from infoprompt import population, starts, training
 from infoprompt.core import InfoPromptModel
 from infoprompt.prompts import collate, read, start_prompt
 from infoprompt.population import Population, train_population
 from infoprompt.settings import many
-from infoprompt.starts import RIDGES, evenly, explained, inform
+from infoprompt.starts import PENALTIES, RIDGES, decoder, evenly, explained, inform, probe_head
 from infoprompt.tasks import InputError, load_data
 from small import NANO, bits, new, same
 
@@ -137,9 +139,10 @@ def test_a_number_that_is_none_names_the_fix(init):
     assert (many("informed"), many("informed:64")) == (16, 64)
 
 
-def test_instance_prompts_have_nothing_to_choose():
+@pytest.mark.parametrize("kw", [dict(init="informed"), dict(head_init="probe")], ids=str)
+def test_instance_prompts_have_nothing_to_choose(kw):
     with pytest.raises(InputError, match="use prompt='free'"):
-        new(init="informed", prompt="instance").fit(DATA["train"], **FIT)
+        new(prompt="instance", **kw).fit(DATA["train"], **FIT)
 
 
 def test_rows_without_labels_are_refused():
@@ -147,27 +150,98 @@ def test_rows_without_labels_are_refused():
         new(init="informed:2").fit(["the film was good", "the film was bad"], **FIT)
 
 
+# --- the head
+
+@given(**SHAPES | dict(classes=st.just(3)), penalty=st.sampled_from(PENALTIES))
+@QUICK
+def test_from_a_head_of_zeros_the_decoder_is_scikit_learns(seed, rows, d, classes, penalty):
+    x, y = example(seed, rows, d, classes)
+    change = decoder(x, torch.zeros(rows, classes), y, penalty)
+    spread = (x - x.mean(0)).square().sum(1).mean().item()
+    theirs = LogisticRegression(C=1 / (rows * penalty * spread), fit_intercept=False, tol=1e-8, max_iter=5000).fit(x, y)
+    logits = x @ torch.as_tensor(theirs.coef_, dtype=torch.float32).T
+    torch.testing.assert_close((x @ change.T).softmax(1), logits.softmax(1), atol=2e-3, rtol=0)
+
+
+def held_out(model, rows, folds=8):
+    "The cross-entropy of rows that a probe has never seen, the slow way: one decoder a part and penalty."
+    batch = collate(rows, NANO)
+    with torch.no_grad(): out = model.answer({k: p[None] for k, p in bits(model).items()},
+                                             {k: x[None] for k, x in batch.items()})
+    x, logits, y = out["z"][0], out["logits"][0], batch["labels"]
+    missed = [cross_entropy(logits, y).item()]
+    for penalty in PENALTIES:
+        losses = []
+        for fold in range(folds):
+            seen = [i for i in range(len(y)) if i % folds != fold]
+            head = model.head.detach() + decoder(x[seen], logits[seen], y[seen], penalty)
+            losses += [cross_entropy(x[i] @ head.T + model.label_bias, y[i]).item() for i in range(fold, len(y), folds)]
+        missed.append(sum(losses) / len(y))
+    return missed, x, logits, y
+
+
+def test_the_head_that_says_most_about_unseen_rows_is_taken():
+    model, many_rows = new(), load_data("nano/sentiment", shots=64, seed=0)["train"]
+    rows, before = evenly(model.rows(many_rows)), model.head.detach().clone()
+    expected, x, logits, y = held_out(model, rows)
+    missed = probe_head(model, rows)
+    torch.testing.assert_close(missed, torch.tensor(expected), atol=1e-3, rtol=0)
+    best = int(missed.argmin())
+    assert best, "a test in which the label words stay shows nothing"
+    torch.testing.assert_close(model.head.detach(), before + decoder(x, logits, y, PENALTIES[best - 1]), atol=1e-5, rtol=0)
+    again = new()
+    torch.manual_seed(99)
+    assert torch.equal(probe_head(again, rows), missed) and torch.equal(again.head, model.head)
+
+
+def test_label_words_stay_where_the_states_say_no_more():
+    model = new()
+    rows, before = model.rows(load_data("nano/sentiment", shots=64, seed=0)["train"]), model.head.detach().clone()
+    batch = collate(rows, NANO)
+    with torch.no_grad():
+        logits = model.answer({k: p[None] for k, p in bits(model).items()},
+                              {k: x[None] for k, x in batch.items()})["logits"][0]
+    drawn = torch.distributions.Categorical(logits=logits)
+    torch.manual_seed(0)
+    told = [row | dict(label=int(y)) for row, y in zip(rows, drawn.sample())]  # nobody can know better than the head
+    missed = probe_head(model, told)
+    assert missed[0] <= missed[1:].min() + .02
+    assert torch.equal(model.head, before) == (int(missed.argmin()) == 0)
+
+
+def test_the_head_reads_what_it_will_be_given():
+    model = new(bottleneck=True)
+    held, x, logits, y = held_out(model, evenly(model.rows(DATA["train"])))
+    torch.testing.assert_close(probe_head(model, model.rows(DATA["train"])), torch.tensor(held), atol=1e-3, rtol=0)
+
+
 # --- in training
 
 def started(model):
-    "The prompt with which its first step begins."
+    "The parameters with which its first step begins."
     seen, real = [], population.train
 
     def watching(step, whole, *rest, **kw):
-        seen.append(whole["prompt"].clone())
+        seen.append({k: x[0].clone() for k, x in whole.items()})
         return real(step, whole, *rest, **kw)
     population.train = watching
     try: model.fit(DATA["train"], **FIT)
     finally: population.train = real
-    return seen[0][0]
+    return seen[0]
 
 
-def test_fit_starts_there_and_a_second_fit_goes_on():
-    model, chosen = new(init="informed:5"), new(init="informed:5")
+def test_fit_starts_there_and_a_second_fit_goes_on(monkeypatch):
+    monkeypatch.setattr(starts, "probe_head", lambda model, rows: probe_head(model, rows * 2, folds=7))  # none is unseen
+    model, chosen = new(init="informed:5", head_init="probe"), new(init="informed:5")
     inform(chosen, chosen.rows(DATA["train"]))
-    assert torch.equal(started(model), chosen.prompt) and not torch.equal(chosen.prompt, new().prompt)
-    after = model.prompt.detach().clone()
-    assert torch.equal(started(model), after)
+    prompt = chosen.prompt.detach().clone()
+    starts.probe_head(chosen, chosen.rows(DATA["train"]))
+    first = started(model)
+    assert torch.equal(first["prompt"], prompt) and torch.equal(chosen.prompt, prompt)
+    assert torch.equal(first["head"], chosen.head)
+    assert not torch.equal(prompt, new().prompt) and not torch.equal(chosen.head, new().head)
+    after = bits(model)
+    assert same(started(model), after)
 
 
 def test_each_run_of_a_population_chooses_for_itself():

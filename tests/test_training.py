@@ -506,6 +506,31 @@ def test_every_run_of_a_population_is_the_run_alone():
         assert together[r].fitted == alone.fitted
 
 
+def test_after_240_steps_a_run_among_like_ones_is_the_run_alone_bit_for_bit():
+    rows, grid = load_data("nano/sentiment", shots=64, seed=0), [(b, g) for b in (.05, .1, .2) for g in (.02, .05)]
+    make = lambda: [new(beta=b, gamma=g, seed=r) for r, (b, g) in enumerate(grid)]
+    def go(models, seeds):
+        train_population(Population(models), rows["train"], None, 30, [1e-3] * len(models), 8, seeds, progress=False)
+        return models
+    together, (alone,) = go(make(), [(0, r) for r in range(6)]), go(make()[4:5], [(0, 4)])
+    assert alone.fitted["steps"] == 240
+    assert same(bits(alone), bits(together[4])) and not close(bits(alone), bits(make()[4]), 1e-2)
+    asked = alone.collate_fn(alone.rows(rows["test"].select(range(50))))
+    with torch.no_grad(): logits = [m(**asked).logits for m in (alone, together[4])]
+    assert torch.equal(*logits)
+
+
+def test_weights_fade_rise_or_stay_by_run():
+    kinds = dict(constant=lambda t: 1., fading=lambda t: 1 - t, rising=lambda t: t)
+    models = [new(weighting=w, beta=.3, gamma=.2) for w in kinds]
+    train_population(Population(models), DATA["train"], None, 3, [1e-3] * 3, 6, [(0, 0)] * 3, progress=False)
+    for model, factor in zip(models, kinds.values()):
+        notes = model.history.pivot_table(index="step", columns="quantity", values="value")
+        left = (notes["loss"] - notes["ce"]) / (.3 * notes["l_rep"] + .2 * notes["l_head"])
+        assert left.tolist() == pytest.approx([factor(step / 12) for step in range(12)], abs=1e-5)
+    assert not same(bits(models[0]), bits(models[1])) and not same(bits(models[0]), bits(models[2]))
+
+
 def test_a_run_that_diverges_is_dropped_and_the_rest_go_on():
     bad, good, alone = new(seed=1), new(seed=2), new(seed=2)
     with torch.no_grad(): bad.prompt[0, 0] = float("nan")
