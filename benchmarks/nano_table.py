@@ -1,4 +1,4 @@
-"""The table of nano's tasks: every method on the same rows, 5 seeds.
+"""The table of nano's tasks: every method on the same rows, 10 seeds.
 
 python benchmarks/nano_table.py [base|more|peers ...]      (default: all)
 
@@ -27,7 +27,7 @@ PEERS = {"WARP": TUNED, "IDPG": TUNED, "BitFit": MOVED, "LoRA": MOVED}
 
 def jobs(methods):
     return [dict(task=task, encoder="nano", seed=seed, method=m, **kw)
-            for seed in range(5) for task in TASKS for m, kw in methods.items()]
+            for seed in range(10) for task in TASKS for m, kw in methods.items()]
 
 
 if __name__ == "__main__":

@@ -87,12 +87,12 @@ def decoder(
     optim.step(missed)
     return change.detach()
 
-# %% ../nbs/reference/starts.ipynb #d8970328
+# %% ../nbs/reference/starts.ipynb #6eade2a8
 def probe_head(
     model,  # an `Objective` with a free prompt; its head is set
     rows,  # encoded rows with labels, from `prompts.encode`
     size:int=256,  # rows to look at: the first of each class in turn
-    folds:int=8,  # parts that are held out in turn
+    folds:int=8,  # parts that are held out in turn, each with all classes
 ) -> torch.Tensor:  # (1 + penalty,) held-out cross-entropy in nats: the label words, then each of `PENALTIES`
     "Start the head at the probe that says most about rows it has not seen, or leave it at the label words."
     used, device, seen = evenly(rows)[:size], model.head.device, []
@@ -100,7 +100,8 @@ def probe_head(
         batch = {k: x[None].to(device) for k, x in collate([used[i] for i in part], model.encoder).items()}
         with torch.no_grad(): seen.append(model.answer({k: p[None] for k, p in model.trained().items()}, batch))
     states, logits = (torch.cat([out[k][0] for out in seen]) for k in ("z", "logits"))
-    labels, turn = torch.tensor([r["label"] for r in used], device=device), torch.arange(len(used), device=device) % folds
+    labels = torch.tensor([r["label"] for r in used], device=device)
+    turn = torch.arange(len(used), device=device) * folds // len(used)
     def held(penalty, fold):
         out, fit = turn == fold, turn != fold
         change = decoder(states[fit], logits[fit], labels[fit], penalty)

@@ -173,9 +173,11 @@ def held_out(model, rows, folds=8):
     for penalty in PENALTIES:
         losses = []
         for fold in range(folds):
-            seen = [i for i in range(len(y)) if i % folds != fold]
+            out = [i for i in range(len(y)) if i * folds // len(y) == fold]
+            seen = [i for i in range(len(y)) if i not in out]
+            assert len({*y[out].tolist()}) == len({*y.tolist()}), "each part holds all classes"
             head = model.head.detach() + decoder(x[seen], logits[seen], y[seen], penalty)
-            losses += [cross_entropy(x[i] @ head.T + model.label_bias, y[i]).item() for i in range(fold, len(y), folds)]
+            losses += [cross_entropy(x[i] @ head.T + model.label_bias, y[i]).item() for i in out]
         missed.append(sum(losses) / len(y))
     return missed, x, logits, y
 
