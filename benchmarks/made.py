@@ -10,12 +10,12 @@ import torch
 PACKAGES = "infoprompt", "torch", "transformers", "scikit-learn"
 
 
-def made() -> dict:
-    "Command, commit and versions."
+def made(*more: str) -> dict:
+    "Command, commit and versions, of some more packages too."
     name = Path(sys.argv[0]).name
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True,
                             text=True).stdout.strip()
-    return dict(command=f"python benchmarks/{name}", commit=commit, versions={p: version(p) for p in PACKAGES})
+    return dict(command=f"python benchmarks/{name}", commit=commit, versions={p: version(p) for p in (*PACKAGES, *more)})
 
 
 def use_threads():

@@ -11,9 +11,8 @@ Appends to benchmarks/results/nano_table.jsonl; what that file holds is not run 
 import sys
 from pathlib import Path
 
-
 from infoprompt.experiments import run_jobs, summary
-from made import use_threads
+from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
 TASKS = [f"nano/{t}" for t in ("sentiment", "acceptability", "paraphrase", "entailment", "relation")]
@@ -36,4 +35,4 @@ if __name__ == "__main__":
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
     use_threads()
     for name in names:
-        print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl")).to_string())
+        print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl", made=made())).to_string())

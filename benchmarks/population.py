@@ -24,6 +24,7 @@ from infoprompt.encoders import Encoder
 from infoprompt.files import write_whole
 from infoprompt.population import Population, train_population
 from infoprompt.tasks import load_data
+from made import made
 
 FILE = Path(__file__).resolve().parent / "results/population.json"
 SETTINGS = [dict(beta=b, gamma=g) for b in (0, .1, 1.) for g in (0, .05, .5)]
@@ -76,7 +77,7 @@ def main():
                   ratio=dict(median=float(np.median(ratios)), low=min(ratios), high=max(ratios)),
                   peak_memory_gb={size: peak(size) for size in (1, 9, 45, 90)},
                   options={k: v for k, v in vars(options).items() if k != "peak"},
-                  machine=dict(cores=os.cpu_count(), processor=platform.machine(), torch=torch.__version__))
+                  machine=dict(cores=os.cpu_count(), processor=platform.machine()), made=made())
     held = json.loads(FILE.read_text()) if FILE.is_file() else {}
     write_whole({FILE: json.dumps(held | {f"{options.threads} threads": result}, indent=1).encode()})
     print(json.dumps(result, indent=1))

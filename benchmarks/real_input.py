@@ -13,9 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-
 from infoprompt.experiments import run_jobs, summary
-from made import use_threads
+from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
 
@@ -62,5 +61,6 @@ if __name__ == "__main__":
     os.chdir(HERE.parent)
     use_threads()
     for name in names:
-        results = run_jobs(list(parts[name]()), HERE/"results/real_input.jsonl", checkpoints=HERE/"results/checkpoints")
+        results = run_jobs(list(parts[name]()), HERE/"results/real_input.jsonl", checkpoints=HERE/"results/checkpoints",
+                           made=made())
         print(summary(results).to_string())

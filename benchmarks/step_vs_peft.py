@@ -19,7 +19,6 @@ import random
 import sys
 import time
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -37,6 +36,7 @@ from infoprompt.feeds import Feed, Rows
 from infoprompt.population import Population, terms
 from infoprompt.tasks import SINGLE, Task
 from infoprompt.training import State, one_step
+from made import made
 
 RESULTS = Path(__file__).parent/"results"/"step_vs_peft.json"
 TASK = Task("benchmark", verbalizer=dict(bad="bad", good="good"), template=SINGLE)
@@ -121,14 +121,14 @@ def main():
     logging.disable_progress_bar()
     encoder, reference = Encoder("minilm"), "PEFT, eval()"
     shape = dict(batch_size=a.batch_size, length=a.length, n_prompt=a.n_prompt)
-    made = {"ours, both losses": our_step(encoder, **shape, beta=.1, gamma=.05, k=a.k, layers="rows read"),
-            "ours, both losses, last layer in full": our_step(encoder, **shape, beta=.1, gamma=.05, k=a.k,
-                                                              layers="all rows"),
-            "ours, plain prompt tuning": our_step(encoder, **shape, beta=0, gamma=0, k=a.k, layers="rows read"),
-            reference: peft_step(**shape, training=False), "PEFT, dropout on": peft_step(**shape, training=True)}
-    shapes = {name: tuple(s) for name, (_, s) in made.items()}
+    both = dict(shape, beta=.1, gamma=.05, k=a.k)
+    built = {"ours, both losses": our_step(encoder, **both, layers="rows read"),
+             "ours, both losses, last layer in full": our_step(encoder, **both, layers="all rows"),
+             "ours, plain prompt tuning": our_step(encoder, **shape, beta=0, gamma=0, k=a.k, layers="rows read"),
+             reference: peft_step(**shape, training=False), "PEFT, dropout on": peft_step(**shape, training=True)}
+    shapes = {name: tuple(s) for name, (_, s) in built.items()}
     assert set(shapes.values()) == {(a.batch_size, a.length)}, shapes
-    steps = {name: step for name, (step, _) in made.items()}
+    steps = {name: step for name, (step, _) in built.items()}
     parts = []
     for i in range(a.repeats):
         times = measure(steps, a.rounds, a.warm)
@@ -144,7 +144,7 @@ def main():
     print(table[["median_ms", "q25_ms", "q75_ms", "ratio", "ratio_min", "ratio_max", "ratio_cpu"]].round(3).to_string())
     note = dict(settings={k: v for k, v in vars(a).items() if k != "out"}, reference=reference,
                 python=platform.python_version(), cores=os.cpu_count(),
-                versions={n: version(n) for n in ("torch", "transformers", "peft", "accelerate")},
+                made=made("peft", "accelerate"),
                 ratios_of_repetitions=each, table=json.loads(table.round(4).to_json(orient="index")))
     a.out.parent.mkdir(parents=True, exist_ok=True)
     a.out.write_text(json.dumps(note, indent=1) + "\n")

@@ -248,28 +248,34 @@ def run_job(
     out = METHODS[job["method"]](load_job(job), get_task(job["task"]), encoder, **rest, **more)
     return job | out | dict(seconds=round(time.perf_counter() - begun, 1))
 
-# %% ../nbs/08_experiments.ipynb #6d91b2f4
+# %% ../nbs/08_experiments.ipynb #9d841122
 def stored(
     file,  # JSON lines that `run_jobs` wrote
 ) -> list:  # results
     "Results on disk."
-    return [json.loads(line) for line in Path(file).read_text().splitlines()]
+    lines = map(json.loads, Path(file).read_text().splitlines())
+    return [line["job"] | line for line in lines if "job" in line]
 
-# %% ../nbs/08_experiments.ipynb #d889164c
+# %% ../nbs/08_experiments.ipynb #641550fe
 def run_jobs(
     jobs,  # list of jobs
     file,  # JSON lines; what it holds is not run again
     checkpoints=None,  # folder where long trainings keep checkpoints, or None
     progress:bool=True,  # show a bar
+    made:dict|None=None,  # what makes the results (command, commit, versions); it heads the lines that follow
 ) -> list:  # results in the order of the jobs
     "Run the jobs that the file does not hold yet."
     file, encoders, names = Path(file), lru_cache(Encoder), [json.dumps(j, sort_keys=True) for j in jobs]
     held = {json.dumps(r["job"], sort_keys=True): r for r in stored(file)} if file.is_file() else {}
-    for name in tqdm([n for n in names if n not in held], desc=file.stem, disable=not progress):
+    missing = [n for n in names if n not in held]
+    if made and missing:
+        with open(file, "a") as f: f.write(json.dumps(dict(made=made)) + "\n")
+    for name in tqdm(missing, desc=file.stem, disable=not progress):
         job = json.loads(name)
         place = {"checkpoint": Path(checkpoints)/hashlib.sha256(name.encode()).hexdigest()[:12]} if checkpoints else {}
         held[name] = run_job(job, encoders(job["encoder"]), **place) | dict(job=job)
-        with open(file, "a") as f: f.write(json.dumps(held[name]) + "\n")
+        line = {k: v for k, v in held[name].items() if k not in job}
+        with open(file, "a") as f: f.write(json.dumps(line) + "\n")
     return [held[n] for n in names]
 
 # %% ../nbs/08_experiments.ipynb #d57ecb37

@@ -1,13 +1,15 @@
 """Each method trains what it says and nothing else, on a copy of the encoder."""
 import copy
+import json
 import sys
 
 import pytest
 import torch
 
+from infoprompt import experiments
 from infoprompt.core import InfoPromptModel
 from infoprompt.encoders import Encoder
-from infoprompt.experiments import METHODS, adapted, biases_of, lora_of, weights_of
+from infoprompt.experiments import METHODS, adapted, biases_of, lora_of, run_jobs, stored, weights_of
 from infoprompt.prompts import collate, encode, read
 from infoprompt.tasks import SINGLE, InputError, get_task, load_data
 from small import NANO
@@ -78,3 +80,18 @@ def test_methods_are_settings_of_tuned(monkeypatch):
 def test_methods_give_scores_of_both_splits(method):
     found = METHODS[method](DATA, TASK, NANO, seed=0, lrs=[1e-2], epochs=1, batch_size=8)
     assert found["lr"] == 1e-2 and {*found["validation"]} == {*found["test"]} == {"accuracy"}
+
+
+def test_jobs_on_disk_say_what_made_them_and_are_not_run_again(tmp_path, monkeypatch):
+    file, job = tmp_path / "jobs.jsonl", dict(task=TASK.name, encoder="nano", method="majority", shots=8)
+    jobs = [job | dict(seed=s) for s in range(3)]
+    first = run_jobs(jobs[:2], file, progress=False, made=dict(commit="a"))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert lines[0] == dict(made=dict(commit="a")) and [line["job"] for line in lines[1:]] == jobs[:2]
+    assert all(not set(line) & set(job) for line in lines[1:]), "nothing is written twice"
+    assert run_jobs(jobs[:2], file, progress=False, made=dict(commit="b")) == first == stored(file)
+    monkeypatch.setattr(experiments, "run_job", lambda job, encoder: job | dict(test=dict(accuracy=.5)))
+    run_jobs(jobs, file, progress=False, made=dict(commit="b"))
+    assert [line.get("made") for line in map(json.loads, file.read_text().splitlines())] == [
+        dict(commit="a"), None, None, dict(commit="b"), None]
+    assert stored(file)[:2] == first and stored(file)[2]["seed"] == 2 and stored(file)[2]["test"] == dict(accuracy=.5)
