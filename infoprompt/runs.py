@@ -110,14 +110,14 @@ def learning_rate(
     "The published 1e-3, but 1e-2 for nano, which validation rows chose in 29 of 50 runs (benchmarks/nano_table.py)."
     return lr if lr is not None else 1e-2 if encoder == "nano" else 1e-3
 
-# %% ../nbs/reference/runs.ipynb #a88f280d
+# %% ../nbs/reference/runs.ipynb #e1a73e59
 def start(
     o:dict,  # options of `train`
 ) -> tuple:  # data, model
     "Rows and an untrained model."
     task = task_of(o)
     data = load_data(task, o["shots"] or None, o["data_seed"], o["data"], o["uneven"])
-    settings = {k: o[k] for k in ("n_prompt", "beta", "gamma", "k", "init", "seed")}
+    settings = {k: o[k] for k in ("n_prompt", "beta", "gamma", "k", "init", "head_init", "seed")}
     return data, InfoPromptModel(o["encoder"], task, **settings)
 
 # %% ../nbs/reference/runs.ipynb #dc93cef0

@@ -315,6 +315,7 @@ BAD_OPTIONS = {
     "learning rate": (["--lr", "0"], "lr=0"), "batch": (["--batch-size", "0"], "batch_size=0"),
     "shots": (["--shots", "1"], "2 (one row a class)"), "more shots than rows": (["--shots", "100000"], "--shots"),
     "data seed": (["--data-seed", "-1"], "seed=-1"), "start": (["--init", "nothing"], "unknown start"),
+    "head": (["--head-init", "words"], "choose 'label' or 'probe'"),
     "word": (["--word", "great"], "LABEL=WORD"), "label word without a label": (["--word", "positive=great"], "label"),
     "resume nothing known": (["--text", "a", "--text", "b", "--text", "c"], "one or two text columns")}
 
@@ -492,9 +493,10 @@ def test_sweep_whose_runs_are_each_others_negatives(tmp_path):
 
 
 def test_informed_start(trained, tmp_path):
-    done = call("train", *QUICK, "--init", "informed:4", "--out", tmp_path / "run")
+    done = call("train", *QUICK, "--init", "informed:4", "--head-init", "probe", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
-    assert json.loads((tmp_path / "run/config.json").read_text())["init"] == "informed:4"
+    written = json.loads((tmp_path / "run/config.json").read_text())
+    assert (written["init"], written["head_init"]) == ("informed:4", "probe")
     assert json.loads((trained / "config.json").read_text())["init"] == "informed", "the default"
     assert call("train", *QUICK, "--init", "vocab", "--out", tmp_path / "luck").exit_code == 0
     assert (tmp_path / "luck/prompt.safetensors").read_bytes() != (trained / "prompt.safetensors").read_bytes()
