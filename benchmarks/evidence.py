@@ -1,12 +1,12 @@
 """The runs behind the lesson on evidence, one small file a question.
 
-python benchmarks/evidence.py [search weights informed rates critics starts depth k single real]
-                              [--tasks sentiment ...]
+python benchmarks/evidence.py [search forms weights informed descent rates critics starts depth k single more more_rates
+                               real probed finer] [--tasks sentiment ...]
 
 Each question of `infoprompt.evidence.QUESTIONS`: 64 shots, 30 epochs, 10 seeds where it does not say otherwise; nano's
-tasks, for `real` MiniLM on rows of ../shared/data, for `search` three tasks on nano's grammar that nothing else uses.
-What is there is not run again: a task's rows lie in benchmarks/results/checkpoints_evidence/, a question's file is
-benchmarks/results/evidence_QUESTION.parquet with command, commit and versions in its attributes.
+tasks, for `real`, `probed` and `finer` MiniLM on rows of ../shared/data, for `search` and `forms` three tasks on nano's
+grammar that nothing else uses. A question's file is benchmarks/results/evidence_QUESTION.parquet, with command, commit
+and versions in its attributes; a task is added when it is done, and what is there is not run again.
 """
 import argparse
 import os
@@ -20,7 +20,7 @@ from datasets import Dataset, DatasetDict
 from infoprompt.evidence import QUESTIONS, TASKS, gather
 from infoprompt.files import write_whole
 from infoprompt.grammar import PLACES, TENSES, TOPICS, opinion, relation
-from infoprompt.tasks import Task
+from infoprompt.tasks import Task, get_task
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
@@ -40,8 +40,9 @@ def search_task(kind: str, rows: int = 3000) -> tuple[Task, DatasetDict]:
 
 def where(question: str, task: str) -> dict:
     "What `gather` needs to find a task and its encoder."
-    if question == "search": return dict(zip(("task", "data"), search_task(task)))
-    if question == "real": return dict(task=task, encoder="minilm", data=f"../shared/data/{task}", size=5)
+    if question in ("search", "forms"): return dict(zip(("task", "data"), search_task(task)))
+    if question in ("real", "probed", "finer"):
+        return dict(task=task, encoder="minilm", data=f"../shared/data/{task}", size=5)
     return dict(task=f"nano/{task}")
 
 
@@ -60,16 +61,15 @@ def main():
     os.chdir(HERE.parent)
     use_threads()
     for question in options.questions or QUESTIONS:
-        parts = {t: HERE / f"results/checkpoints_evidence/{question}_{t}.parquet" for t in TASKS[question]}
-        for task in options.tasks or parts:
-            if task not in parts or parts[task].is_file(): continue
-            table = gather(question, **where(question, task))
-            table.attrs = made()
-            keep(table, parts[task])
-        whole = [pd.read_parquet(p) for p in parts.values() if p.is_file()]
-        table = pd.concat([t.assign(commit=t.attrs["commit"]) for t in whole], ignore_index=True)
-        table.attrs = whole[-1].attrs
-        keep(table, HERE / f"results/evidence_{question}.parquet")
+        file = HERE / f"results/evidence_{question}.parquet"
+        stored = lambda: [pd.read_parquet(file)] if file.is_file() else []
+        for task in [t for t in TASKS[question] if t in (options.tasks or TASKS[question])]:
+            found, about = where(question, task), made()
+            if any(get_task(found["task"]).name in set(t["task"]) for t in stored()): continue
+            table = gather(question, **found).assign(commit=about["commit"])
+            whole = pd.concat([*stored(), table], ignore_index=True)
+            whole.attrs = about
+            keep(whole, file)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ def made(*more: str) -> dict:
     name = Path(sys.argv[0]).name
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True,
                             text=True).stdout.strip()
-    return dict(command=f"python benchmarks/{name}", commit=commit, versions={p: version(p) for p in (*PACKAGES, *more)})
+    versions = {p: version(p) for p in (*PACKAGES, *more)}
+    return dict(command=f"python benchmarks/{name}", commit=commit, versions=versions)
 
 
 def use_threads():

@@ -189,6 +189,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'infoprompt.estimates.trained': ('estimates.html#trained', 'infoprompt/estimates.py'),
                                       'infoprompt.estimates.trained_heads': ('estimates.html#trained_heads', 'infoprompt/estimates.py')},
             'infoprompt.evidence': { 'infoprompt.evidence._critics': ('evidence.html#_critics', 'infoprompt/evidence.py'),
+                                     'infoprompt.evidence._forms': ('evidence.html#_forms', 'infoprompt/evidence.py'),
                                      'infoprompt.evidence._search': ('evidence.html#_search', 'infoprompt/evidence.py'),
                                      'infoprompt.evidence.arrival': ('evidence.html#arrival', 'infoprompt/evidence.py'),
                                      'infoprompt.evidence.early': ('evidence.html#early', 'infoprompt/evidence.py'),

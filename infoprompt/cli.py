@@ -131,7 +131,7 @@ def warning(
     return ("careful: on test the trained prompt is no better than always saying the most frequent class "
             f"({metric} {score:.3f} against {line[metric]:.3f}); try another --seed, --lr, --init or more --shots\n")
 
-# %% ../nbs/reference/cli.ipynb #4176ac55
+# %% ../nbs/reference/cli.ipynb #7e06bcd1
 @command("infoprompt train", "infoprompt train --task nano/entailment --beta 0 --gamma 0 --out plain",
          "infoprompt train --encoder roberta-large --task rte --shots 256",
          "infoprompt train --encoder minilm --data reviews.csv --text review --label stars --shots 64",
@@ -154,7 +154,7 @@ def train(
     gamma:float=.05,  # weight of the head loss; 0: off
     k:int=32,  # negatives
     init:str="informed",  # start: informed (best of 16), vocab, random, label, text:WORDS, mask, zero, saved:FOLDER
-    head_init:str="label",  # start of the head: label words, or probe, for an encoder that was never taught to name them
+    head_init:str="label",  # start of the head: label (words) or probe (for encoders without a language model)
     epochs:int=30,  # passes over the training rows
     lr:float|None=None,  # peak learning rate; default 0.001 as published, but 0.01 for nano
     batch_size:int=8,  # rows a step

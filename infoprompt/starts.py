@@ -111,7 +111,7 @@ def probe_head(
     if best := int(missed.argmin()): model.head.data += decoder(states, logits, labels, PENALTIES[best - 1])
     return missed.cpu()
 
-# %% ../nbs/reference/starts.ipynb #6c72e29b
+# %% ../nbs/reference/starts.ipynb #71e57603
 def begin(
     model,  # an `Objective`, changed in place
     rows,  # encoded rows with labels, from `prompts.encode`
@@ -120,6 +120,6 @@ def begin(
     s = model.settings
     informed, probed = s["init"].startswith("informed"), s["head_init"] == "probe"
     if (informed or probed) and s["prompt"] != "free":
-        raise InputError("init='informed' and head_init='probe' look through one prompt for all rows: use prompt='free'")
+        raise InputError("init='informed' and head_init='probe' look through one prompt: use prompt='free'")
     if informed: inform(model, rows)
     if probed: probe_head(model, rows)

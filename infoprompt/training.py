@@ -61,30 +61,20 @@ def adamw_step(
     return {k: p * (1 - per_run(lr, p) * weight_decay) - per_run(lr, p) / (1 - b1**step) * m[k] / root(v[k])
             for k, p in params.items()}, m, v
 
-# %% ../nbs/04_training.ipynb #2d36253c
+# %% ../nbs/04_training.ipynb #f21d9800
 @torch.no_grad()
 def sgd_step(
-    params:dict,  # name -> (run, ...) tensors
-    grads:dict,  # name -> gradients of the same shapes
-    m:dict,  # kept as it is
-    v:dict,  # kept as it is
-    lr,  # (run,) learning rates of this step
-    step:int,  # not used
-    weight_decay:float=.01,  # decoupled
+    params:dict, grads:dict, m:dict, v:dict,  # as for `adamw_step`; m and v are kept as they are
+    lr, step:int, weight_decay:float=.01,  # as for `adamw_step`; the step is not used
 ) -> tuple:  # new params, m and v
     "One step of gradient descent for all runs."
     return {k: p * (1 - per_run(lr, p) * weight_decay) - per_run(lr, p) * grads[k] for k, p in params.items()}, m, v
 
-# %% ../nbs/04_training.ipynb #9cccfd9b
+# %% ../nbs/04_training.ipynb #d9816476
 @torch.no_grad()
 def adamw_sgd_step(
-    params:dict,  # name -> (run, ...) tensors
-    grads:dict,  # name -> gradients of the loss, and ce/name -> those of cross-entropy alone
-    m:dict,  # first moments
-    v:dict,  # second moments
-    lr,  # (run,) learning rates of this step
-    step:int,  # 1 for the first
-    weight_decay:float=.01,  # decoupled
+    params:dict, grads:dict, m:dict, v:dict,  # as for `adamw_step`; grads also hold ce/name, cross-entropy's alone
+    lr, step:int, weight_decay:float=.01,  # as for `adamw_step`
 ) -> tuple:  # new params, m and v
     "One AdamW step for cross-entropy and one of gradient descent for the rest (ours)."
     own = {k: grads[f"ce/{k}"] if grads[f"ce/{k}"].any() else grads[k] for k in params}

@@ -1,4 +1,6 @@
 """Races between runs and their twins: known answers by hand, a tiny question, and every stored file whole and drawn."""
+import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -126,7 +128,7 @@ def test_figures_say_what_the_race_found():
     assert "more than 30 epochs in the median against 4; test differs by 0.200" in never.layout.title.text
     assert [t.name for t in never.data if t.meta != "band"] == ["plain", "β"]
     gains = pd.DataFrame(dict(mean=[1., 0, -1], low=[.5, -1, -2], high=[2., 1, -.5]), index=list("abc"))
-    assert "1 of 3 settings gain beyond their bands, 1 lose" in fig_gains(gains, "gain", "x").layout.title.text
+    assert "1 of 3 lie above zero beyond their bands, 1 below" in fig_gains(gains, "gain", "x").layout.title.text
     spread = fig_spread(pd.DataFrame([row(init=i, gamma=g, test_accuracy=.5 + g * s, seed=s)
                                       for i in ("vocab", "label") for g in (0., .05) for s in (0, 2)]), "nano/a")
     assert "0.000 without the head loss, 0.058 with" in spread.layout.title.text
@@ -139,13 +141,14 @@ def tiny(monkeypatch):
     "A question of two blocks."
     monkeypatch.setitem(QUESTIONS, "tiny", [
         dict(betas=(0., .1), gammas=(0.,), lrs=(1e-2,), seeds=range(2), shots=16),
-        dict(betas=(0.,), gammas=(.05,), lrs=(1e-2,), seeds=range(2), shots=8, layers=1)])
+        dict(betas=(0.,), gammas=(.05,), lrs=(1e-2,), seeds=range(2), shots=8, layers=1, optimizer="sgd")])
     return lambda **kw: gather("tiny", "nano/sentiment", epochs=1, progress=False, **kw)
 
 
 def test_a_question_gives_one_row_a_run_with_its_curve(tiny):
     table = tiny()
     rows = table[["beta", "gamma", "seed", "shots", "layers"]].itertuples(index=False, name=None)
+    assert table["optimizer"].tolist() == ["adamw"] * 4 + ["sgd"] * 2
     full = NANO.body.config.num_hidden_layers
     assert [*rows] == [(0., 0., 0, 16, full), (0., 0., 1, 16, full), (.1, 0., 0, 16, full), (.1, 0., 1, 16, full),
                        (0., .05, 0, 8, 1), (0., .05, 1, 8, 1)] and [*table["task"].unique()] == ["nano/sentiment"]
@@ -166,13 +169,14 @@ def test_a_question_gives_one_row_a_run_with_its_curve(tiny):
 def planned(question, task):
     "What tells each run of a question and task apart."
     for block in QUESTIONS[question]:
-        full = 6 if question == "real" else NANO.body.config.num_hidden_layers
-        own = dict(task=task, shots=block.get("shots", 64), layers=block.get("layers", full))
+        full = 6 if question in ("real", "probed", "finer") else NANO.body.config.num_hidden_layers
+        own = dict(task=task, shots=block.get("shots", 64), layers=block.get("layers", full),
+                   optimizer=block.get("optimizer", "adamw"))
         yield from (own | run for run in plan(**{k: v for k, v in block.items() if k not in own}))
 
 
 def known(row, names):
-    return frozenset((k, v) for k, v in row.items() if k in names and not pd.isna(v))
+    return frozenset((k, v) for k, v in (dict(optimizer="adamw") | row).items() if k in names and not pd.isna(v))
 
 
 @pytest.fixture(params=FILES, ids=lambda f: f.stem.removeprefix("evidence_"))
@@ -184,20 +188,32 @@ def stored(request):
 def test_there_is_evidence(): assert (ROOT / "benchmarks/results/evidence_weights.parquet") in FILES
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_a_stored_file_is_small(file): assert file.stat().st_size <= 300_000
+def origins(file):
+    "What made a file of results: one dict a part."
+    if file.suffix == ".parquet": return [pd.read_parquet(file).attrs]
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.suffix == ".jsonl" else \
+        [d := json.loads(file.read_text()), *(x for x in d.values() if isinstance(x, dict))]
+    assert file.suffix != ".jsonl" or "made" in lines[0], "lines that nobody speaks for"
+    return [line["made"] for line in lines if "made" in line]
 
 
-def test_a_stored_file_says_how_it_was_made(stored):
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/results").glob("*.*")), ids=lambda f: f.name)
+def test_a_file_of_results_is_small_and_says_how_it_was_made(file):
+    assert file.stat().st_size <= 300_000 and origins(file)
+    for made in origins(file):
+        assert (ROOT / made["command"].removeprefix("python ").split()[0]).is_file()
+        assert re.fullmatch("[0-9a-f]{7,}", made["commit"])
+        assert set(made["versions"]) >= {"infoprompt", "torch", "transformers"}
+
+
+def test_rows_know_their_commit(stored):
     _, table = stored
-    assert table.attrs["command"].startswith("python benchmarks/evidence.py")
-    assert set(table.attrs["versions"]) >= {"infoprompt", "torch", "transformers"}
     assert table["commit"].str.fullmatch("[0-9a-f]{7,}").all() and table.attrs["commit"] in {*table["commit"]}
 
 
 def test_every_run_of_a_question_is_there_once(stored):
     question, table = stored
-    kind = dict(real="", search="search/").get(question, "nano/")
+    kind = dict(real="", probed="", finer="", search="search/", forms="search/").get(question, "nano/")
     assert set(table["task"]) == {kind + t for t in TASKS[question]}
     runs = [r for task in table["task"].unique() for r in planned(question, task)]
     names = {k for r in runs for k in r}

@@ -238,7 +238,8 @@ def test_a_step_of_descent_is_pytorchs_with_decay_by_hand():
 
 
 def test_the_optimizer_is_chosen_by_name_and_kept_with_the_checkpoint(tmp_path):
-    with pytest.raises(InputError, match="optimizer is 'adam'; choose adamw or sgd or adamw_sgd"): go(like(3), optimizer="adam")
+    with pytest.raises(InputError, match="optimizer is 'adam'; choose adamw or sgd or adamw_sgd"):
+        go(like(3), optimizer="adam")
     descent = go(like(3), tmp_path, epochs=1, optimizer="sgd")
     assert not close(bits(descent[0]), bits(go(like(3), epochs=1)[0]), 1e-4)
     assert {m.fitted["optimizer"] for m in descent} == {"sgd"} and set(OPTIMIZERS) == {"adamw", "sgd", "adamw_sgd"}

@@ -190,7 +190,8 @@ def test_the_head_that_says_most_about_unseen_rows_is_taken():
     torch.testing.assert_close(missed, torch.tensor(expected), atol=1e-3, rtol=0)
     best = int(missed.argmin())
     assert best, "a test in which the label words stay shows nothing"
-    torch.testing.assert_close(model.head.detach(), before + decoder(x, logits, y, PENALTIES[best - 1]), atol=1e-5, rtol=0)
+    change = decoder(x, logits, y, PENALTIES[best - 1])
+    torch.testing.assert_close(model.head.detach(), before + change, atol=1e-5, rtol=0)
     again = new()
     torch.manual_seed(99)
     assert torch.equal(probe_head(again, rows), missed) and torch.equal(again.head, model.head)
@@ -233,7 +234,8 @@ def started(model):
 
 
 def test_fit_starts_there_and_a_second_fit_goes_on(monkeypatch):
-    monkeypatch.setattr(starts, "probe_head", lambda model, rows: probe_head(model, rows * 2, folds=7))  # none is unseen
+    twice = lambda model, rows: probe_head(model, rows * 2, folds=7)  # no row is unseen
+    monkeypatch.setattr(starts, "probe_head", twice)
     model, chosen = new(init="informed:5", head_init="probe"), new(init="informed:5")
     inform(chosen, chosen.rows(DATA["train"]))
     prompt = chosen.prompt.detach().clone()
@@ -284,4 +286,4 @@ def test_saved_and_loaded_it_predicts_the_same_and_does_not_choose_again(tmp_pat
     back = InfoPromptModel.from_pretrained(tmp_path, encoder=NANO)
     assert back.settings["init"] == "informed:4" and same(bits(back), bits(model))
     assert back.predict_proba(DATA["test"]).equals(model.predict_proba(DATA["test"]))
-    assert torch.equal(started(back), model.prompt)
+    assert torch.equal(started(back)["prompt"], model.prompt)
