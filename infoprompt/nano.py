@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 import infoprompt
 from .grammar import (CUES, KINDS, NANO_TASKS, PLACES, QUESTIONS, SURNAMES, TAILS, TENSES, TOPICS, maybe_ill,
                                 pair, relation, sentences)
@@ -69,6 +68,7 @@ def vocabulary() -> list:  # in the order of their ids, which is RoBERTa's for t
 
 # %% ../nbs/reference/nano.ipynb #304e1f89
 def make_tokenizer(words):
+    from transformers import PreTrainedTokenizerFast
     t = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token='<unk>'))
     t.normalizer = normalizers.Lowercase()
     t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(),
@@ -81,6 +81,7 @@ def make_tokenizer(words):
 
 # %% ../nbs/reference/nano.ipynb #2efe1930
 def make_model(n_words):
+    from transformers import RobertaConfig, RobertaForMaskedLM
     model = RobertaForMaskedLM(RobertaConfig(
         vocab_size=n_words, hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128,
         max_position_embeddings=82, type_vocab_size=1, hidden_dropout_prob=0., attention_probs_dropout_prob=0.,

@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets, numpy as np, pandas as pd, pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 
-from .nano import NANO_TASKS, sentences
+from .grammar import NANO_TASKS, sentences
 
 # %% ../nbs/reference/sources.ipynb #7b9d1a97
 class InputError(ValueError):

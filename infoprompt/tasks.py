@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from .nano import NANO_TASKS
+from .grammar import NANO_TASKS
 from .sources import (InputError, as_columns, check_texts, columns_of, few_shot, hold_out, pick_rows,
                                 read_splits)
 
