@@ -20,7 +20,7 @@ from infoprompt.tasks import get_task, load_data
 from made import made, use_threads
 
 FILE = Path(__file__).resolve().parent / "results/bottleneck.json"
-TASKS = "sentiment", "relation"
+TASKS, SHOTS, EPOCHS = ("sentiment", "relation"), 64, 30
 LISTS = dict(betas=(0., .1), gammas=(0.,), lrs=(1e-2, 3e-3), seeds=range(10))
 READ = "kl", "grad_ce_prompt", "grad_l_rep_prompt", "grad_kl_prompt", "grad_ce_head", "share", "cosine"
 
@@ -47,16 +47,16 @@ def instruments(model) -> dict:
 
 def measured(task: str) -> list[dict]:
     "One row a run."
-    runs, load = plan(**LISTS) + plan(**LISTS, bottleneck=True), partial(load_data, task, 64)
+    runs, load = plan(**LISTS) + plan(**LISTS, bottleneck=True), partial(load_data, task, SHOTS)
     models, rows = run_part(runs, Encoder("nano"), get_task(task), lambda seed: load(seed), Alone(torch.device("cpu")),
-                            30, 8, watch=felt, progress=False)
+                            EPOCHS, 8, watch=felt, progress=False)
     digits = lambda v: float(f"{v:.4g}") if isinstance(v, float) else v
     return [{k: digits(v) for k, v in (dict(task=task, bottleneck=False) | row | instruments(m)
                                        | widths(m, load(row["seed"])["validation"])).items()}
             for m, row in zip(models, rows)]
 
 
-if __name__ == "__main__":
+def main():
     tasks = sys.argv[1:] or TASKS
     if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
     use_threads()
@@ -65,3 +65,7 @@ if __name__ == "__main__":
         held = json.loads(FILE.read_text())["runs"] if FILE.is_file() else []
         held = [r for r in held if r["task"] != f"nano/{task}"] + measured(f"nano/{task}")
         write_whole({FILE: json.dumps(dict(made=origin, runs=held)).encode()})
+
+
+if __name__ == "__main__":
+    main()

@@ -13,13 +13,14 @@ from pathlib import Path
 import pandas as pd
 
 from infoprompt.figures import as_list
-from infoprompt.files import write_whole
+from infoprompt.files import read_whole, write_whole
 from infoprompt.sweeps import paired, sweep
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
 TASKS = "sentiment", "acceptability", "paraphrase", "entailment", "relation"
-LISTS = dict(betas=(0., .1, 1.), gammas=(0., .05), lrs=(1e-3, 1e-2, 3e-2), seeds=range(10))
+SIZE = dict(shots=64, epochs=30, budget=1.)
+LISTS = dict(betas=(0., .1, 1.), gammas=(0., .05), inits=("vocab",), lrs=(1e-3, 1e-2, 3e-2), seeds=range(10))
 
 
 def curves(folder: Path) -> dict:
@@ -30,14 +31,14 @@ def curves(folder: Path) -> dict:
         history = pd.read_parquet(folder / part.stem / "history.parquet").query("quantity == 'val_loss'")
         for run, one in history.groupby("run"):
             found[at + run] = [float(f"{v:.4g}") for v in one.sort_values("epoch")["value"]]
-        at += len(json.loads(part.read_text()))
+        at += len(read_whole(part)[0])
     return found
 
 
 def measured(task: str) -> pd.DataFrame:
     "One row a run, with its curve."
     folder = HERE / "results/checkpoints_grid" / task
-    table, _ = sweep(f"nano/{task}", out=folder, budget=1., **LISTS)
+    table, _ = sweep(f"nano/{task}", out=folder, **SIZE, **LISTS)
     keep = ["beta", "gamma", "lr", "seed", "val_accuracy", "val_loss", "epoch", "test_accuracy", "diverged"]
     return table[keep].round(4).assign(curve=pd.Series(curves(folder)))
 
@@ -55,7 +56,7 @@ def cells(task: str, table: pd.DataFrame) -> list[dict]:
     return rows
 
 
-if __name__ == "__main__":
+def main():
     tasks = sys.argv[1:] or TASKS
     if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
     use_threads()
@@ -67,3 +68,7 @@ if __name__ == "__main__":
         runs = table.drop(columns="curve").to_dict("records")
         write_whole({asset: json.dumps(dict(made=origin, rows=held)).encode(),
                      HERE / f"results/grid_{task}.json": json.dumps(dict(made=origin, runs=runs)).encode()})
+
+
+if __name__ == "__main__":
+    main()

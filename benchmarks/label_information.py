@@ -21,6 +21,7 @@ from infoprompt.estimates import label_information
 from infoprompt.figures import as_list
 from infoprompt.files import write_whole
 from infoprompt.population import Population, train_population
+from infoprompt.sweeps import resampled
 from infoprompt.tasks import load_data
 from made import made, use_threads
 
@@ -35,7 +36,7 @@ def measured(task: str, negatives: str, beta: float, encoder) -> np.ndarray:
     drawn = [s if negatives == "null" else 0 for s in SEEDS]
     data = [load_data(f"nano/{task}", SHOTS, s) for s in sorted(set(drawn))]
     kind = dict(rep_negatives=negatives, k=9) if negatives == "population" else dict(rep_negatives=negatives)
-    models = [InfoPromptModel(encoder, f"nano/{task}", seed=s, beta=beta, gamma=0, **kind) for s in SEEDS]
+    models = [InfoPromptModel(encoder, f"nano/{task}", seed=s, beta=beta, gamma=0, init="vocab", **kind) for s in SEEDS]
     split = lambda name: [d[name] for d in data]
     train_population(Population(models), split("train"), split("validation"), EPOCHS, [LR] * len(SEEDS), 8,
                      list(zip(drawn, SEEDS)), which=drawn, progress=False,
@@ -44,12 +45,9 @@ def measured(task: str, negatives: str, beta: float, encoder) -> np.ndarray:
     return np.stack([note(m) for m in models])
 
 
-def bands(gap: np.ndarray, draws: int = 2000) -> dict:
+def bands(gap: np.ndarray) -> dict:
     "Mean difference to the twins by epoch, with a 95 % bootstrap band over seeds."
-    rng = np.random.default_rng(0)
-    means = gap[rng.integers(len(gap), size=(draws, len(gap)))].mean(1)
-    low, high = np.quantile(means, [.025, .975], axis=0)
-    return dict(gain=as_list(gap.mean(0)), low=as_list(low), high=as_list(high))
+    return dict(zip(("gain", "low", "high"), map(as_list, resampled(gap))))
 
 
 def entropy(task: str) -> float:
@@ -70,11 +68,11 @@ def settings(task: str, encoder) -> tuple[list, list]:
                                       se=as_list(nats.std(0, ddof=1) / len(nats)**.5)) | bands(nats - found[0.]))
             runs += [names | dict(seed=s, first=float(f"{r[0]:.4g}"), last=float(f"{r[-1]:.4g}"))
                      for s, r in zip(SEEDS, nats)]
-            print(task, negatives, beta, nats.mean(0)[[0, 5, 15, -1]].round(3), flush=True)
+            print(task, negatives, beta, nats.mean(0)[::10].round(3), flush=True)
     return drawn, runs
 
 
-if __name__ == "__main__":
+def main():
     tasks = sys.argv[1:] or TASKS
     if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
     use_threads()
@@ -86,3 +84,7 @@ if __name__ == "__main__":
             held = json.loads(file.read_text())[key] if file.is_file() else []
             kept = [row for row in held if row["task"] != task] + new
             write_whole({file: json.dumps({"made": origin, key: kept}).encode()})
+
+
+if __name__ == "__main__":
+    main()

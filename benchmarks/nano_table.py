@@ -29,10 +29,14 @@ def jobs(methods):
             for seed in range(10) for task in TASKS for m, kw in methods.items()]
 
 
-if __name__ == "__main__":
+def main():
     parts = dict(base=BASE, more=MORE, peers=PEERS)
     names = sys.argv[1:] or list(parts)
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
     use_threads()
     for name in names:
         print(summary(run_jobs(jobs(parts[name]), HERE/"results/nano_table.jsonl", made=made())).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -22,15 +22,16 @@ from made import made, use_threads
 FILE, TASK, SEEDS = Path(__file__).resolve().parent / "results/optimizers.json", "nano/sentiment", range(5)
 TERMS = {"none": dict(beta=0., gamma=0.), "published": dict(beta=.1, gamma=.05), "L_rep": dict(beta=.1, gamma=0.),
          "L_head": dict(beta=0., gamma=.05), "a thousandth": dict(beta=1e-4, gamma=5e-5)}
+RATES, EPOCHS = [("adamw", .01), *(("sgd", lr) for lr in (.1, 1., 10.))], 10
 MEANS, ENDS = ("share", "cosine"), ("apart", "along", "val_loss", "val_accuracy")
 
 
 def measured(optimizer: str, lr: float, encoder, data) -> list[dict]:
     "One row a run."
     runs = [(name, seed) for name in TERMS for seed in SEEDS]
-    models = [InfoPromptModel(encoder, TASK, seed=seed, **TERMS[name]) for name, seed in runs]
+    models = [InfoPromptModel(encoder, TASK, init="vocab", seed=seed, **TERMS[name]) for name, seed in runs]
     twins = torch.tensor([runs.index(("none", seed)) for _, seed in runs])
-    train_population(Population(models), data["train"], data["validation"], 10, [lr] * len(runs), 8,
+    train_population(Population(models), data["train"], data["validation"], EPOCHS, [lr] * len(runs), 8,
                      [(0, seed) for _, seed in runs], progress=False, watch=felt, look=beside(twins),
                      optimizer=optimizer)
     rows = []
@@ -42,10 +43,13 @@ def measured(optimizer: str, lr: float, encoder, data) -> list[dict]:
     return rows
 
 
-if __name__ == "__main__":
+def main():
     use_threads()
     encoder, data = Encoder("nano"), load_data(TASK, shots=64, seed=0)
     origin = made()
-    rates = [("adamw", .01), *(("sgd", lr) for lr in (.1, 1., 10.))]
-    runs = [row for optimizer, lr in rates for row in measured(optimizer, lr, encoder, data)]
+    runs = [row for optimizer, lr in RATES for row in measured(optimizer, lr, encoder, data)]
     write_whole({FILE: json.dumps(dict(made=origin, runs=runs)).encode()})
+
+
+if __name__ == "__main__":
+    main()

@@ -32,7 +32,7 @@ SETTINGS = [dict(beta=b, gamma=g) for b in (0, .1, 1.) for g in (0, .05, .5)]
 
 def seconds(encoder, data, runs: list[dict], epochs: int) -> float:
     "Time of one population, models built before."
-    models = [InfoPromptModel(encoder, "nano/sentiment", **run) for run in runs]
+    models = [InfoPromptModel(encoder, "nano/sentiment", init="vocab", **run) for run in runs]
     start = time.perf_counter()
     train_population(Population(models), data["train"], data["validation"], epochs, [1e-3] * len(runs), 8,
                      [(run["seed"], run["seed"]) for run in runs], progress=False)

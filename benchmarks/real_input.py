@@ -54,7 +54,7 @@ def hard():
             yield job(task, "plain", seed, **FEW)
 
 
-if __name__ == "__main__":
+def main():
     names = sys.argv[1:] or ["few", "full", "hard", "terms"]
     parts = dict(few=few, full=full, hard=hard, terms=terms)
     if unknown := set(names) - set(parts): sys.exit(__doc__ + f"\nunknown: {', '.join(unknown)}")
@@ -64,3 +64,7 @@ if __name__ == "__main__":
         results = run_jobs(list(parts[name]()), HERE/"results/real_input.jsonl", checkpoints=HERE/"results/checkpoints",
                            made=made())
         print(summary(results).to_string())
+
+
+if __name__ == "__main__":
+    main()

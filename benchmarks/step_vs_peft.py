@@ -35,7 +35,7 @@ from infoprompt.encoders import Encoder, resolve
 from infoprompt.feeds import Feed, Rows
 from infoprompt.population import Population, terms
 from infoprompt.tasks import SINGLE, Task
-from infoprompt.training import State, one_step
+from infoprompt.training import State, adamw_step, one_step
 from made import made
 
 RESULTS = Path(__file__).parent/"results"/"step_vs_peft.json"
@@ -49,20 +49,18 @@ def rows_of(encoder, n: int, tokens: int) -> list:
     return [dict(text=" ".join(pick[i * tokens:(i + 1) * tokens]), label=i % 2) for i in range(n)]
 
 
-def our_step(encoder, batch_size: int, length: int, n_prompt: int, beta: float, gamma: float, k: int, layers: str):
+def our_step(encoder, batch_size: int, length: int, n_prompt: int, beta: float, gamma: float, k: int):
     "Our step as a function without arguments, and the shape of its batch."
-    model = InfoPromptModel(encoder, TASK, n_prompt=n_prompt, beta=beta, gamma=gamma, k=k)
+    model = InfoPromptModel(encoder, TASK, n_prompt=n_prompt, beta=beta, gamma=gamma, k=k, init="vocab")
     model.encoder.max_length = length
     alone = Population([model])
     feed = Feed(alone, Rows(alone, rows_of(encoder, batch_size * 4, length)), batch_size, [(0, 0)])
     accelerator, state = Accelerator(cpu=True), State.fresh({n: p.detach()[None] for n, p in model.trained().items()})
     rates = torch.full((1,), 1e-3)
-    read = encoder.read
 
     def step():
-        if layers == "all rows": encoder.read, read.rows = None, None
-        one_step(state, partial(terms, alone), feed(*divmod(state.step, len(feed))), accelerator, rates, .01, 1., 1)
-        encoder.read = read
+        batch = feed(*divmod(state.step, len(feed)))
+        one_step(state, partial(terms, alone), batch, accelerator, rates, .01, 1., 1, adamw_step)
     return step, feed(0, 0)["input_ids"].shape[1:]
 
 
@@ -119,12 +117,13 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     logging.disable_progress_bar()
-    encoder, reference = Encoder("minilm"), "PEFT, eval()"
+    encoder, whole, reference = Encoder("minilm"), Encoder("minilm"), "PEFT, eval()"
+    whole.read_whole()
     shape = dict(batch_size=a.batch_size, length=a.length, n_prompt=a.n_prompt)
     both = dict(shape, beta=.1, gamma=.05, k=a.k)
-    built = {"ours, both losses": our_step(encoder, **both, layers="rows read"),
-             "ours, both losses, last layer in full": our_step(encoder, **both, layers="all rows"),
-             "ours, plain prompt tuning": our_step(encoder, **shape, beta=0, gamma=0, k=a.k, layers="rows read"),
+    built = {"ours, both losses": our_step(encoder, **both),
+             "ours, both losses, last layer in full": our_step(whole, **both),
+             "ours, plain prompt tuning": our_step(encoder, **shape, beta=0, gamma=0, k=a.k),
              reference: peft_step(**shape, training=False), "PEFT, dropout on": peft_step(**shape, training=True)}
     shapes = {name: tuple(s) for name, (_, s) in built.items()}
     assert set(shapes.values()) == {(a.batch_size, a.length)}, shapes

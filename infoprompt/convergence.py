@@ -279,10 +279,10 @@ def directions(step=1., k=5, steps=10) -> tuple:  # lists: eigenvalues from the 
     "What `fig_directions` draws: error by eigen-direction, from a start one unit away from u* in each."
     p = example(k=k)
     c, star = p.constants(), p.minimiser()
-    eta = step * 2 / (c["l"] + c["beta_s_D"])
     values, Q = (x.flip(-1) for x in torch.linalg.eigh(p.hessian(star)))
     Q = Q * Q.gather(0, Q.abs().argmax(0)[None]).sign()
-    left = Q.T @ (p.path(eta, steps=steps, start=star + Q.sum(1))[-1] - star)
+    eta, start = step * 2 / (c["l"] + c["beta_s_D"]), star + Q.sum(1)
+    left = 1 + (Q.T @ (p.path(eta, steps=steps, start=start)[-1] - start)).where(values > 1e-9, 0)
     return values.tolist(), left.abs().tolist(), (1 - eta * values).pow(steps).abs().tolist()
 
 # %% ../nbs/06_convergence.ipynb #6ff8b40a
@@ -314,8 +314,7 @@ def newton_bound(self:Problem, eps:float, start=None) -> float:  # eps: wanted â
     m, M = self.w.min().item()**2, 6**.5 / 9
     if not m: return math.inf
     far = max(0, math.ceil(4 * M * self.steepness(self.begin(start)) / m**2 - 4))
-    digits = math.log2(2 * m / (M * eps))
-    return far + (math.ceil(math.log2(digits)) if digits > 1 else 0)
+    return far + math.ceil(math.log2(max(1, math.log2(2 * m / (M * eps)))))
 
 # %% ../nbs/06_convergence.ipynb #9ba9f980
 def curvature(

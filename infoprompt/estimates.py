@@ -81,7 +81,7 @@ def fixed_states(
     prompts:int=16,  # N, fixed prompts
 ) -> dict:  # own (4, N, d), reference (4, 32, d), z0 (4, d), float64
     "States of `nano` at four sentences' [MASK] under fixed prompts, under 32 other prompts and un-prompted."
-    model = InfoPromptModel(nano(), "nano/sentiment", n_prompt=4, beta=0, gamma=0)
+    model = InfoPromptModel(nano(), "nano/sentiment", n_prompt=4, beta=0, gamma=0, init="vocab")
     each = [start_prompt("vocab", 4, nano(), seed=s) for s in (*range(prompts), *range(10**6, 10**6 + 32))]
     batch = model.collate_fn(model.rows(load_data("nano/sentiment", 64, 0)["test"].select(range(4))))
     found = {k: v.double() for k, v in model.unprompted_states(batch, {"z0", "reference"}, each).items()}
@@ -131,7 +131,7 @@ def trained(
     **settings,  # of `InfoPromptModel`
 ) -> list:  # models
     "Runs of `nano` on sentiment that share rows and order and differ in their seed."
-    models = [InfoPromptModel(nano(), "nano/sentiment", seed=s, **settings) for s in range(runs)]
+    models = [InfoPromptModel(nano(), "nano/sentiment", seed=s, **dict(init="vocab") | settings) for s in range(runs)]
     for p in (m.trained()[name] for m in models for name in fixed): p.requires_grad_(False)
     train_population(Population(models), load_data("nano/sentiment", 64, 0)["train"], None, epochs, [lr] * runs, 8,
                      [(0, s) for s in range(runs)], progress=False)

@@ -22,11 +22,11 @@ class Prepared:
         self,
         model,  # an `InfoPromptModel`
         data,  # texts, tuples, dicts, a Dataset or DataFrame
-        labelled:bool=True,  # whether labels must be there
+        labelled:bool=True,  # whether labels must be there; else they are not read
         losses:bool=True,  # whether the information losses will be asked of these rows; logits need less
         batch_size:int=64,  # rows of one un-prompted pass
     ):
-        self.rows = model.rows(data)
+        self.rows = model.rows(data, labelled)
         if labelled and "label" not in self.rows[0]:
             raise InputError(f"the data has no labels: give rows with 'label', one of {', '.join(model.task.names)}")
         self.lengths, self.states = np.array([len(r["input_ids"]) for r in self.rows]), {}

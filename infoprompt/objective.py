@@ -14,11 +14,12 @@ from fastcore.basics import patch
 from torch import nn
 from transformers.utils import ModelOutput
 
+from .checks import InputWarning
 from .encoders import Encoder
 from .losses import bottleneck_params, group, head_loss, null_states, rep_loss, squeeze
 from .peers import ALONE, PEERS, shares
-from .prompts import collate, encode, instance_params, instance_prompt, read, start_prompt, unprompted
-from .settings import check_settings, label_rows, named_source
+from .prompts import encode, instance_params, instance_prompt, read, start_prompt, unprompted
+from .settings import Waiting, check_settings, defaults, label_rows, named_source
 from .tasks import InputError, get_task
 
 # %% ../nbs/reference/objective.ipynb #bc125e5c
@@ -33,7 +34,7 @@ class InfoPromptOutput(ModelOutput):
     kl: torch.Tensor|None = None  # of the bottleneck, where it is on
 
 # %% ../nbs/reference/objective.ipynb #2aa7534b
-class Objective(nn.Module):
+class Objective(Waiting):
     "A soft prompt, a head and critics on a frozen encoder: CE + β·L_rep + γ·L_head (Wu et al. 2023)."
     def __init__(
         self,
@@ -43,7 +44,7 @@ class Objective(nn.Module):
         beta:float=.1,  # weight of the representation loss; 0: off (published: 0.1)
         gamma:float=.05,  # weight of the head loss; 0: off (published: 0.05)
         k:int=32,  # negatives (published: 32)
-        init:str="vocab",  # start of the prompt, see `prompts.start_prompt`
+        init:str|None=None,  # start of the prompt, see `prompts.start_prompt`; None: that of `settings.defaults`
         prompt:str="free",  # "free", or "instance": made from the un-prompted [CLS] state (released code)
         head_critic:str="dot",  # "dot" (released code) or "bilinear" (ours)
         head_negatives:str="context",  # "context" (released code), "vocab", or those of `peers.PEERS` (ours)
@@ -53,13 +54,14 @@ class Objective(nn.Module):
         head_init:str="label",  # start of the head: "label" words, or the "probe" of `starts.probe_head` (ours)
         weighting:str="constant",  # β and γ over a training: "constant", "fading" to 0 or "rising" from 0 (ours)
         seed:int=0,  # seed of the start
+        preset:str="measured",  # which defaults: "measured" on this encoder, or "published"; see `settings.defaults`
     ):
         super().__init__()
-        self.settings = dict(n_prompt=n_prompt, beta=beta, gamma=gamma, k=k, init=init, prompt=prompt,
-                             head_critic=head_critic, head_negatives=head_negatives,
-                             rep_critic=rep_critic, rep_negatives=rep_negatives, bottleneck=bottleneck,
-                             head_init=head_init, weighting=weighting, seed=seed)
-        check_settings(self.settings)
+        if init is None: init = defaults(encoder, preset)["init"] if prompt == "free" else "vocab"
+        self.settings = check_settings(dict(
+            n_prompt=n_prompt, beta=beta, gamma=gamma, k=k, init=init, prompt=prompt, head_critic=head_critic,
+            head_negatives=head_negatives, rep_critic=rep_critic, rep_negatives=rep_negatives, bottleneck=bottleneck,
+            head_init=head_init, weighting=weighting, seed=seed, preset=preset))
         self.task = get_task(task)
         object.__setattr__(self, "encoder", encoder if isinstance(encoder, Encoder) else Encoder(encoder))
         self._start()
@@ -76,6 +78,7 @@ def _apply(self:Objective, fn, recurse=True):
 def _start(self:Objective):
     "Make the starting parameters."
     s, e = self.settings, self.encoder
+    encode([dict(text="", pair="")], self.task.template, e, s["n_prompt"])
     source = named_source(s["seed"])
     bilinear = lambda name: torch.randn(e.d_in, e.d_out, generator=source(name)) / e.d_in**.5
     for part, weight in (("head", "gamma"), ("rep", "beta")):
@@ -84,7 +87,6 @@ def _start(self:Objective):
                              "use 'bilinear'")
     prompt = start_prompt(s["init"], s["n_prompt"], e, tuple(self.task.verbalizer.values()), s["seed"])
     head, bias = label_rows(e, self.task)
-    encode([dict(text="", pair="")], self.task.template, e, s["n_prompt"])
     params = (dict(prompt=prompt) if s["prompt"] == "free" else
               {f"instance_{k}": p for k, p in instance_params(prompt, e.d_hidden, s["seed"]).items()})
     params["head"] = head
@@ -96,7 +98,7 @@ def _start(self:Objective):
         params |= {f"bottleneck_{k}": p for k, p in tube.items() if released or k != "critic"}
     for k, p in params.items(): self.register_parameter(k, nn.Parameter(p))
     self.register_buffer("label_bias", bias, persistent=False)
-    self.to(e.words.device)
+    self.to(e.words.device).wait()
 
 # %% ../nbs/reference/objective.ipynb #68ad6023
 @patch
@@ -246,7 +248,7 @@ def references(
     k = self.settings["k"]
     m = max(1, min(k, REFERENCE_ROWS // n))
     if m < k: warnings.warn(f"reference negatives: {n} rows times k={k} prompts exceed {REFERENCE_ROWS} encoder rows, "
-                            f"so {m} of the {k} prompts are used", stacklevel=2)
+                            f"so {m} of the {k} prompts are used", InputWarning, stacklevel=2)
     starts = [start_prompt("vocab", self.settings["n_prompt"], self.encoder, seed=1_000_000 + i) for i in range(m)]
     return torch.stack(starts).to(self.label_bias.device)
 
@@ -267,8 +269,7 @@ def unprompted_states(
         if "z0" in need: out["z0"] = e.states(hidden[:, :1])[:, 0].float()
         if "cls" in need: out["cls"] = hidden[:, 1].float()
     if "reference" in need:
-        n = len(batch["mask_pos"])
-        each = [e.states(read(e, batch, p.expand(n, -1, -1)))[:, 0].float() for p in references]
+        each = [e.states(read(e, batch, p.expand(len(batch["mask_pos"]), -1, -1)))[:, 0].float() for p in references]
         out["reference"] = torch.stack(each, 1)
     return out
 
@@ -281,8 +282,7 @@ def draw(
 ) -> dict:  # (run, row, ...): negative_ids (k) with -1 where there are fewer, noise (k, size), latent (size)
     "Draw a step's negatives and noise; padding does not change what is drawn."
     s, e, ids = self.settings, self.encoder, batch["input_ids"]
-    rows, length = ids.shape[1:]
-    tube, out = hasattr(self, "bottleneck_mu"), {}
+    (rows, length), tube, out = ids.shape[1:], hasattr(self, "bottleneck_mu"), {}
     drawn = lambda name, make, *size: torch.stack([make(*size, generator=source(name)) for source in sources])
     if s["gamma"] and s["head_negatives"] == "context":
         u = drawn("head", torch.rand, rows, e.max_length)[..., :length]
@@ -309,9 +309,9 @@ def forward(
     mask_pos,  # (batch,) where [MASK] stands
     token_type_ids=None,  # (batch, length); None: all 0
     labels=None,  # (batch,) class indices; without them there is no loss
-    idx=None,  # (batch,) row numbers, not used here
 ) -> InfoPromptOutput:
     "Logits, and with labels the loss and its terms."
+    self.check_step()
     types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
     batch = dict(zip(FIELDS, (input_ids, attention_mask, position_ids, types, slot, mask_pos)))
     need = self.needed(labels is not None)

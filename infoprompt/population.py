@@ -9,7 +9,6 @@ __all__ = ['Population', 'wide', 'answers', 'joined', 'weighed', 'terms', 'logit
 # %% ../nbs/reference/population.ipynb #a05a654f
 import hashlib
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,13 +17,17 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.nn.functional import cross_entropy, pad
 
-from .encoders import sampled_hash
+from .checks import check
+from .endings import Stopped, uninterrupted
 from .feeds import Feed, Rows, mine
+from .files import one_at_a_time
+from .labels import kind_of
 from .objective import FIELDS, states_at_mask
 from .peers import circles, shared, shares
+from .proving import tensors_hash
 from .starts import begin
-from .tasks import InputError, scores
-from .training import OPTIMIZERS, Stopped, train
+from .tasks import InputError, measure
+from .training import train
 
 # %% ../nbs/reference/population.ipynb #203b7981
 class Population:
@@ -58,8 +61,8 @@ class Population:
     ) -> dict:  # name -> (run, ...)
         "The models' parameters, padded with zeros to like shapes."
         each = [m.trained() for m in self.models]
-        names = dict.fromkeys(k for params in each for k in params)
-        shape = {k: torch.tensor([p[k].shape for p in each if k in p]).amax(0).tolist() for k in names}
+        if len(self.groups) == 1: return {k: torch.stack([p[k].detach() for p in each]) for k in each[0]}
+        shape = {k: torch.tensor([p[k].shape for p in each if k in p]).amax(0).tolist() for own in each for k in own}
         out = {k: torch.zeros(len(each), *s, device=self.models[0].label_bias.device) for k, s in shape.items()}
         for r, params in enumerate(each):
             for k, p in params.items(): out[k][(r, *map(slice, p.shape))] = p.detach()
@@ -210,11 +213,12 @@ def judge(
     "Score and cross-entropy of each run."
     task, found = population.models[0].task, all_logits(population, params, rows, accelerator).cpu()
     labels = rows.labels()
-    score = [scores(task, y.numpy(), p.argmax(-1).numpy())[task.metrics[0]] for p, y in zip(found, labels)]
+    score = [measure(task, y.numpy(), p.argmax(-1).numpy())[task.metrics[0]] for p, y in zip(found, labels)]
     loss = cross_entropy(found.transpose(1, 2), labels, reduction="none").mean(1)
     return dict(score=torch.tensor(score), val_loss=loss)
 
 # %% ../nbs/reference/population.ipynb #7fd12198
+@one_at_a_time
 def train_population(
     population:Population,  # the runs
     train_data,  # labelled rows; with `which`, a list of such
@@ -237,25 +241,26 @@ def train_population(
     optimizer:str="adamw",  # one of `training.OPTIMIZERS`
 ):  # raises Diverged when no run is left, or Interrupted; both leave each model its last good state
     "Train all runs and give each model its own history."
-    if optimizer not in OPTIMIZERS: raise InputError(f"optimizer is {optimizer!r}; choose {' or '.join(OPTIMIZERS)}")
-    if epochs < 1 or batch_size < 1 or accumulate < 1 or not all(0 < lr < math.inf for lr in lrs):
-        raise InputError(f"epochs={epochs}, batch_size={batch_size}, accumulate={accumulate} and "
-                         f"lr={lrs[0] if len(lrs) == 1 else lrs} must be above 0 and finite")
+    check(resume=resume, mixed_precision=mixed_precision, progress=progress, optimizer=optimizer)
+    epochs, lrs, batch_size, checkpoint_every, accumulate, weight_decay = check(
+        epochs=epochs, lrs=lrs, batch_size=batch_size, checkpoint_every=checkpoint_every, accumulate=accumulate,
+        weight_decay=weight_decay).values()
     file, accelerator = place_for(checkpoint, resume), accelerator or accelerator_for(mixed_precision)
     for m in population.models: m.to(accelerator.device)
-    rows, held = Rows(population, train_data, which), validation and Rows(population, validation, which, losses=False)
+    rows, held = Rows(population, train_data, which), None
+    if validation is not None: held = Rows(population, validation, which, losses=False)
     population.meet([(lr, order, which and which[r]) for r, (lr, (order, _)) in enumerate(zip(lrs, seeds))])
-    for r, m in enumerate(population.models):
-        if not m.fitted: begin(m, rows.of[r].rows)
+    for r, m in enumerate(population.models): begin(m, rows.of[r].rows)
     feed, whole = Feed(population, rows, batch_size, seeds, epochs), population.stack()
     fixed = {k: whole.pop(k) for k, p in population.models[0].trained().items() if not p.requires_grad}
-    memory, start = population.models[0].stopped, sampled_hash(whole)
+    memory, start = population.models[0].stopped, tensors_hash(whole)
     for m, lr, (order, noise) in zip(population.models, lrs, seeds):
         m.fitted = dict(epochs=epochs, lr=lr, batch_size=batch_size, seed=noise, order_seed=order,
                         weight_decay=weight_decay, optimizer=optimizer, mixed_precision=mixed_precision, rows=len(rows))
     step = lambda p, batch: terms(population, p | fixed, batch, watch)
     judged = lambda p: judge(population, p | fixed, held, accelerator) | (look(population, p | fixed) if look else {})
-    done = lambda state, params: finish(population, params | fixed, state, len(feed))
+    def done(state, params):
+        with uninterrupted(): finish(population, params | fixed, state, len(feed), rows)
     try:
         state = train(step, whole, feed, accelerator, epochs, lrs, weight_decay, pieces=accumulate,
                       evaluate=held and judged, checkpoint=file, checkpoint_every=checkpoint_every, resume=resume,
@@ -265,7 +270,7 @@ def train_population(
     except Stopped as stop:
         done(stop.state, stop.state.params)
         now = {k: p for k, p in population.stack().items() if k not in fixed}
-        population.models[0].stopped = {sampled_hash(now): memory.get(start, start)}
+        population.models[0].stopped = {tensors_hash(now): memory.get(start, start)}
         raise
 
 # %% ../nbs/reference/population.ipynb #121e9329
@@ -274,6 +279,7 @@ def finish(
     params:dict,  # name -> (run, ...)
     state,  # a `training.State`
     per_epoch:int,  # steps an epoch
+    rows,  # `Rows` that were learnt from
 ):
     "Give parameters and history to the models."
     population.adopt(params)
@@ -281,7 +287,8 @@ def finish(
     history["quantity"] = history["quantity"].replace("score", f"val_{population.models[0].task.metrics[0]}")
     for run, m in enumerate(population.models):
         m.history = history[history["run"] == run].assign(run=0).reset_index(drop=True)
-        m.fitted |= dict(steps=state.step) | (dict(diverged=int(state.ended[run])) if state.ended[run] else {})
+        m.fitted |= dict(steps=state.step, label_kind=kind_of(row["label"] for row in rows.of[run].rows))
+        if state.ended[run]: m.fitted |= dict(diverged=int(state.ended[run]))
 
 # %% ../nbs/reference/population.ipynb #34b6195f
 def identity(
@@ -302,8 +309,6 @@ def accelerator_for(
     mixed_precision:str,  # "no" or "bf16"
 ) -> Accelerator:
     "Devices and precision of one fit; accelerate alone would keep the first fit's precision for good."
-    if mixed_precision not in ("no", "bf16"):
-        raise InputError(f"mixed_precision is {mixed_precision!r}; choose 'no' or 'bf16'")
     before = AcceleratorState._shared_state.get("_mixed_precision", mixed_precision)
     if before != mixed_precision: AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed_precision)
@@ -316,6 +321,5 @@ def place_for(
     "Where checkpoints go."
     file = None if checkpoint is None else Path(checkpoint)/"state.safetensors"
     if file is not None and file.is_file() and not resume:
-        raise InputError(f"{str(checkpoint)!r} holds the checkpoint of a run: resume it (resume=True, --resume) "
-                         "or choose another folder")
+        raise InputError(f"{str(checkpoint)!r} holds the checkpoint of a run: use resume=True or choose another folder")
     return file

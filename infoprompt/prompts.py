@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from .encoders import Encoder
+from .files import read_whole
 from .figures import fig_strip, say
 from .tasks import PAIR, PREFIX, SINGLE, InputError
 
@@ -97,25 +96,26 @@ def layout(
 
 # %% ../nbs/01_soft_prompts.ipynb #9d13abc0
 def encode(
-    rows,  # dicts with text (and pair), and label and idx where known
+    rows,  # dicts with text (and pair), and label where known
     template:str,  # a template, see `parse`
     encoder,  # an `Encoder`
     n_prompt:int,  # prompt vectors in all
-) -> list:  # one dict a row: input_ids, slot, token_type_ids, mask_pos, and label and idx where the row has them
+) -> list:  # one dict a row: input_ids, slot, token_type_ids, mask_pos, and label where the row has one
     "Tokenize rows and lay them out; raises InputError where the slots leave no room for text."
-    parts, tok = parse(template), encoder.tokenizer
+    parts, tokens = parse(template), encoder.tokens
     counts, names = slot_counts(parts, n_prompt), [v for k, v in parts if k == "text"]
-    ids = dict(CLS=[tok.cls_token_id], SEP=[tok.sep_token_id], MASK=[tok.mask_token_id], PAIR=encoder.pair_ids)
-    ids |= {v: tok(" " + v, add_special_tokens=False)["input_ids"] for k, v in parts if k == "word"}
+    if own := next((v for k, v in parts if k == "word" and any(t in v for t in tokens.special)), None):
+        raise InputError(f"the template holds {own!r}, an encoder's own token: write [CLS], [SEP], [PAIR] or [MASK]")
+    ids = tokens.ids | {v: tokens([" " + v])[0] for k, v in parts if k == "word"}
     room = encoder.max_length - n_prompt - sum(len(ids[v]) for k, v in parts if k in ("special", "word"))
     if room < len(names):
         raise InputError(f"the encoder reads {encoder.max_length} tokens and the template with n_prompt={n_prompt} "
                          f"leaves {max(room, 0)} for the text: lower n_prompt or shorten the template")
     if missing := next((n for n in names for r in rows if n not in r), None):
         raise InputError(f"the template names {{{missing}}}, but a row has no such text: give pairs as tuples")
-    tokens = {n: tok([r[n] for r in rows], add_special_tokens=False, verbose=False)["input_ids"] for n in names}
-    texts = (dict(zip(names, cut(list(t), room))) for t in zip(*tokens.values()))
-    return [layout(parts, counts, t, ids, encoder.types) | {k: r[k] for k in ("label", "idx") if k in r}
+    read = [tokens([r[n] for r in rows], room) for n in names]
+    texts = (dict(zip(names, cut(list(t), room))) for t in zip(*read))
+    return [layout(parts, counts, t, ids, encoder.types) | ({"label": r["label"]} if "label" in r else {})
             for t, r in zip(texts, rows)]
 
 # %% ../nbs/01_soft_prompts.ipynb #8d82b046
@@ -130,7 +130,7 @@ def positions(
 def collate(
     encoded,  # rows from `encode`
     encoder,  # an `Encoder`
-) -> dict:  # input_ids, attention_mask, position_ids, token_type_ids, slot, mask_pos (, labels, idx)
+) -> dict:  # input_ids, attention_mask, position_ids, token_type_ids, slot, mask_pos (, labels)
     "Pad rows on the right and number their positions."
     longest = max(len(r["input_ids"]) for r in encoded)
     pads = dict(input_ids=encoder.tokenizer.pad_token_id, slot=-1, token_type_ids=0)
@@ -138,7 +138,7 @@ def collate(
     lengths = torch.tensor([len(r["input_ids"]) for r in encoded])
     batch["attention_mask"] = (torch.arange(longest) < lengths[:, None]).long()
     batch["position_ids"] = positions(batch["attention_mask"], encoder.offset)
-    names = dict(mask_pos="mask_pos", label="labels", idx="idx")
+    names = dict(mask_pos="mask_pos", label="labels")
     return batch | {new: torch.tensor([r[k] for r in encoded]) for k, new in names.items() if k in encoded[0]}
 
 # %% ../nbs/01_soft_prompts.ipynb #049857de
@@ -240,9 +240,7 @@ def saved_start(n, encoder, folder):
     file = Path(folder)/"prompt.safetensors"
     if not file.is_file():
         raise InputError(f"no saved prompt in {str(folder)!r}: give a folder that save_pretrained wrote")
-    try: prompt = load_file(file).get("prompt")
-    except SafetensorError as e:
-        raise InputError(f"{str(file)!r} is cut off or no safetensors file (pickles are never read): {e}") from e
+    prompt = read_whole(file)[1].get("prompt")
     if prompt is None or tuple(prompt.shape) != (n, encoder.d_in):
         raise InputError(f"the prompt saved in {str(folder)!r} has shape {tuple(getattr(prompt, 'shape', ()))}, "
                          f"here ({n}, {encoder.d_in}) is needed: choose the n_prompt and encoder it was trained with")

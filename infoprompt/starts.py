@@ -23,8 +23,8 @@ RIDGES = .01, .1, 1.
 def explained(
     states,  # (..., row, d)
     labels,  # (row,) class indices
-) -> torch.Tensor:  # (...,) nats, of the best of `RIDGES`; below 0 where the states say nothing
-    "Information about the labels as a ridge probe sees it, each row left out in turn (ours)."
+) -> torch.Tensor:  # (...,) at most 1, of the best of `RIDGES`; below 0 where the states say nothing
+    "Share of the labels' variance that a ridge probe explains, each row left out in turn (ours)."
     x = states - states.mean(-2, keepdim=True)
     x = x / x.std((-2, -1), keepdim=True).clamp(min=1e-12)
     target, eye = one_hot(labels).float(), torch.eye(len(labels), device=x.device)
@@ -34,7 +34,7 @@ def explained(
         hat = torch.linalg.solve(kernel + ridge * eye, kernel) + 1 / len(labels)
         own = hat.diagonal(dim1=-2, dim2=-1)[..., None]
         missed = ((target - hat @ target) / (1 - own).clamp(min=1e-3)).square().sum((-2, -1))
-        found.append(-.5 * (missed / target.square().sum()).log())
+        found.append(1 - missed / target.square().sum())
     return torch.stack(found).amax(0)
 
 # %% ../nbs/reference/starts.ipynb #6f6a8791
@@ -52,7 +52,7 @@ def inform(
     model,  # an `Objective` with a free prompt that starts at `informed`; its prompt is set
     rows,  # encoded rows with labels, from `prompts.encode`
     size:int=32,  # rows to look at: the first of each class in turn
-) -> torch.Tensor:  # (candidate,) nats of `explained`; the first is the model's own start
+) -> torch.Tensor:  # (candidate,) shares of `explained`; the first is the model's own start
     "Start at the candidate whose states say most about the labels."
     s, e, used = model.settings, model.encoder, evenly(rows)[:size]
     first, device = 2_000_000 + 1000 * s["seed"], model.prompt.device
@@ -61,9 +61,9 @@ def inform(
     batch = {k: x.to(device) for k, x in collate(used, e).items()}
     fields = {k: batch[k][None] for k in FIELDS}
     states = [states_at_mask(e, fields, p.expand(1, len(used), -1, -1))[0] for p in prompts]
-    nats = explained(torch.stack(states), batch["labels"])
-    model.prompt.copy_(prompts[nats.argmax()])
-    return nats.cpu()
+    shares = explained(torch.stack(states), batch["labels"])
+    model.prompt.copy_(prompts[shares.argmax()])
+    return shares.cpu()
 
 # %% ../nbs/reference/starts.ipynb #059150c7
 PENALTIES = 1e-4, 1e-3, .01, .1, 1.
@@ -116,10 +116,11 @@ def begin(
     model,  # an `Objective`, changed in place
     rows,  # encoded rows with labels, from `prompts.encode`
 ):  # raises InputError for a prompt that cannot be chosen
-    "What looks at the training rows before the first step: `init=\"informed\"`, then `head_init=\"probe\"`."
+    "Choose a start that waits for training rows: `init=\"informed\"`, then `head_init=\"probe\"`."
+    if not model.waits: return
     s = model.settings
-    informed, probed = s["init"].startswith("informed"), s["head_init"] == "probe"
-    if (informed or probed) and s["prompt"] != "free":
+    if s["prompt"] != "free":
         raise InputError("init='informed' and head_init='probe' look through one prompt: use prompt='free'")
-    if informed: inform(model, rows)
-    if probed: probe_head(model, rows)
+    if s["init"].startswith("informed"): inform(model, rows)
+    if s["head_init"] == "probe": probe_head(model, rows)
+    model.untouched = {}

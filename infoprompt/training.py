@@ -4,21 +4,23 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'per_run', 'clip', 'adamw_step', 'sgd_step', 'adamw_sgd_step', 'schedule', 'History', 'State',
-           'save_state', 'load_state', 'gradients', 'Stopped', 'Diverged', 'Interrupted', 'Unsaved', 'keep_state',
-           'keep_best', 'train', 'judge_epoch', 'finite_runs', 'one_step', 'latest']
+           'rounding', 'save_state', 'load_state', 'gradients', 'keep_state', 'keep_best', 'train', 'judge_epoch',
+           'finite_runs', 'one_step', 'latest']
 
 # %% ../nbs/04_training.ipynb #3628023f
 import json
 import math
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import save
 from tqdm.auto import tqdm
 
-from .files import read_tensors, write_whole
+from .checks import InputWarning, brief
+from .endings import Diverged, Interrupted, Unsaved, heeding, uninterrupted
+from .files import packed, read_whole, write_whole
 from .tasks import InputError
 
 # %% ../nbs/04_training.ipynb #09f630d4
@@ -143,22 +145,29 @@ class State:
         return cls(copy(torch.clone), copy(torch.zeros_like), copy(torch.zeros_like), copy(torch.clone),
                    torch.full((runs, 2), -math.inf), torch.zeros(runs, dtype=torch.long))
 
+# %% ../nbs/04_training.ipynb #04a11ce2
+def rounding(
+    device,  # a torch.device, or its name
+) -> dict:  # plain JSON
+    "What the last bits of a result depend on."
+    return dict(threads=torch.get_num_threads(), device=torch.device(device).type, torch=torch.__version__)
+
 # %% ../nbs/04_training.ipynb #cd3f52cf
 def save_state(
     state:State,  # what to keep
     path,  # file to write
     settings:dict,  # what must be the same on resuming; plain JSON
 ):
-    "Write a checkpoint: one safetensors file with JSON in its metadata."
+    "Write a checkpoint: one file that is whole or not there."
     groups = dict(params=state.params, m=state.m, v=state.v, best=state.best)
     tensors = {f"{g}/{k}": x for g, d in groups.items() for k, x in d.items()}
     tensors |= dict(best_key=state.best_key, ended=state.ended)
     for k, notes in state.history.rows.items():
         steps, values = zip(*notes)
         tensors |= {f"steps/{k}": torch.tensor(steps), f"values/{k}": torch.stack(values)}
-    meta = dict(step=state.step, settings=settings, quantities=list(state.history.rows))
-    tensors = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
-    write_whole({path: save(tensors, {"json": json.dumps(meta)})})
+    facts = dict(step=state.step, settings=settings, quantities=list(state.history.rows),
+                 rounding=rounding(next(iter(state.params.values())).device))
+    write_whole({path: packed(facts, tensors)})
 
 # %% ../nbs/04_training.ipynb #0392f483
 def load_state(
@@ -167,17 +176,21 @@ def load_state(
     device="cpu",  # where the tensors go
 ) -> State:
     "Read a checkpoint and check that it belongs to this training."
-    tensors, meta = read_tensors(path)
-    meta = json.loads(meta.get("json", "{}"))
-    settings, saved = json.loads(json.dumps(settings or {})), meta.get("settings", {})
-    differ = [f"{k}: {saved.get(k)!r} there, {settings.get(k)!r} here" for k in sorted({*saved, *settings})
+    facts, tensors = read_whole(path, "delete it and begin anew, or choose another folder")
+    if "quantities" not in facts: raise InputError(f"{str(path)!r} is no checkpoint: choose another folder")
+    settings, saved = json.loads(json.dumps(settings or {})), facts["settings"]
+    differ = [f"{k}: {brief(saved.get(k))} there, {brief(settings.get(k))} here" for k in sorted({*saved, *settings})
               if saved.get(k) != settings.get(k)]
     if differ: raise InputError(f"the checkpoint {str(path)!r} is of another training ({'; '.join(differ)}): "
                                 "use the same settings or another folder")
     group = lambda g: {k.split("/", 1)[1]: x.to(device, copy=True) for k, x in tensors.items() if k.startswith(g + "/")}
-    notes = {k: list(zip(tensors[f"steps/{k}"].tolist(), tensors[f"values/{k}"])) for k in meta["quantities"]}
+    notes = {k: list(zip(tensors[f"steps/{k}"].tolist(), tensors[f"values/{k}"])) for k in facts["quantities"]}
     parts = [*map(group, ("params", "m", "v", "best")), tensors["best_key"], tensors["ended"]]
-    return State(*parts, meta["step"], History(notes))
+    here = rounding(device)
+    differ = [f"{k} {x} there, {here[k]} here" for k, x in facts["rounding"].items() if x != here[k]]
+    if differ: warnings.warn(f"the checkpoint {str(path)!r} was written with {'; '.join(differ)}: what follows may "
+                             "differ in the last bits from a training never stopped", InputWarning, stacklevel=2)
+    return State(*parts, facts["step"], History(notes))
 
 # %% ../nbs/04_training.ipynb #e691e21c
 def gradients(
@@ -200,35 +213,12 @@ def gradients(
     zero = lambda p: torch.zeros_like(p) if p.grad is None else p.grad
     return accelerator.reduce({k: zero(p) for k, p in leaves.items()}, "sum"), accelerator.reduce(sums, "sum")
 
-# %% ../nbs/04_training.ipynb #2a451259
-class Stopped(BaseException):
-    "Training ended early; `state` is the last good one."
-    def __init__(
-        self,
-        message:str,  # what happened, and what to do
-        state:State,  # where the runs stand
-    ):
-        super().__init__(message)
-        self.state = state
-
-# %% ../nbs/04_training.ipynb #7ef1dee5
-class Diverged(Stopped, ArithmeticError):
-    "A loss or gradient is not finite."
-
-# %% ../nbs/04_training.ipynb #7bbeb86e
-class Interrupted(Stopped, KeyboardInterrupt):
-    "The user pressed Ctrl-C."
-
-# %% ../nbs/04_training.ipynb #f602dd7e
-class Unsaved(Stopped, OSError):
-    "A checkpoint could not be written: a full disk, say."
-
 # %% ../nbs/04_training.ipynb #a933328e
 def keep_state(state, checkpoint, settings, accelerator):
     "Write a checkpoint where one is wanted, or raise Unsaved."
     if not checkpoint or not accelerator.is_main_process: return
     try: save_state(state, checkpoint, settings or {})
-    except OSError as e: raise Unsaved(e.strerror, state) from e
+    except OSError as e: raise Unsaved(f"stopped at step {state.step}: {e.strerror}", state) from e
 
 # %% ../nbs/04_training.ipynb #2c67d772
 def keep_best(
@@ -269,20 +259,22 @@ def train(
     lrs = torch.as_tensor(lr, dtype=torch.float32, device=device).expand(len(state.best_key))
     show = progress and accelerator.is_main_process
     bar = tqdm(total=total, initial=state.step, desc="training", unit="step", disable=not show)
-    try:
-        if evaluate: judge_epoch(state, per, evaluate)
-        while state.step < total:
-            now = lrs * schedule(state.step, total, warmup)
-            one_step(state, terms, feed(*divmod(state.step, per)), accelerator, now, weight_decay, max_norm, pieces,
-                     OPTIMIZERS[optimizer])
+    with heeding():
+        try:
             if evaluate: judge_epoch(state, per, evaluate)
-            due = state.step % (checkpoint_every or per) == 0 or state.step == total
-            if due: keep_state(state, checkpoint, settings, accelerator)
-            bar.update(); bar.set_postfix(latest(state.history), refresh=False)
-    except KeyboardInterrupt as e:
-        keep_state(state, checkpoint, settings, accelerator)
-        raise Interrupted(f"stopped at step {state.step} of {total}; what was trained is kept", state) from e
-    finally: bar.close()
+            while state.step < total:
+                now = lrs * schedule(state.step, total, warmup)
+                one_step(state, terms, feed(*divmod(state.step, per)), accelerator, now, weight_decay, max_norm, pieces,
+                         OPTIMIZERS[optimizer])
+                if evaluate: judge_epoch(state, per, evaluate)
+                due = state.step % (checkpoint_every or per) == 0 or state.step == total
+                if due: keep_state(state, checkpoint, settings, accelerator)
+                bar.update(); bar.set_postfix(latest(state.history), refresh=False)
+        except KeyboardInterrupt as e:
+            with uninterrupted():
+                keep_state(state, checkpoint, settings, accelerator)
+                raise Interrupted(f"stopped at step {state.step} of {total}; what was trained is kept", state) from e
+        finally: bar.close()
     return state
 
 # %% ../nbs/04_training.ipynb #61ab6308
@@ -291,8 +283,9 @@ def judge_epoch(state, per, evaluate):
     noted = [step for step, _ in state.history.rows.get("score", [])]
     if state.step % per or state.step in noted: return
     scores, fine = evaluate(state.params), state.ended == 0
-    if state.step: keep_best(state, {k: x.cpu().masked_fill(~fine, math.nan) for k, x in scores.items()})
-    state.history.note(state.step, scores, fine)
+    with uninterrupted():
+        if state.step: keep_best(state, {k: x.cpu().masked_fill(~fine, math.nan) for k, x in scores.items()})
+        state.history.note(state.step, scores, fine)
 
 # %% ../nbs/04_training.ipynb #7d8f1023
 def finite_runs(
@@ -312,15 +305,17 @@ def one_step(state, terms, batch, accelerator, lrs, weight_decay, max_norm, piec
         grads |= {f"ce/{k}": g for k, g in plain.items()}
     new = update(state.params, grads, state.m, state.v, lrs, state.step + 1, weight_decay)
     fine = finite_runs([means["loss"], norm, *new[0].values()]) & (state.ended == 0).to(norm.device)
+    ended = torch.where((state.ended == 0) & ~fine.cpu(), state.step + 1, state.ended)
     if not fine.any():
+        state.ended = ended
         raise Diverged(f"loss or gradient not finite at step {state.step + 1}: the weights are those of step "
                        f"{state.step}; lower lr, beta or gamma, or start at the vocabulary's scale", state)
     if not fine.all():
         stay = lambda old, now: {k: torch.where(per_run(fine, p), p, old[k]) for k, p in now.items()}
         new = [stay(old, now) for old, now in zip((state.params, state.m, state.v), new)]
-        state.ended = torch.where((state.ended == 0) & ~fine.cpu(), state.step + 1, state.ended)
-    vars(state).update(zip(("params", "m", "v"), new), step=state.step + 1)
-    state.history.note(state.step, means | dict(grad_norm=norm), fine)
+    with uninterrupted():
+        vars(state).update(zip(("params", "m", "v"), new), step=state.step + 1, ended=ended)
+        state.history.note(state.step, means | dict(grad_norm=norm), fine)
 
 # %% ../nbs/04_training.ipynb #4805930a
 def latest(

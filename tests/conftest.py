@@ -7,14 +7,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
-# Set before any library is imported, and inherited by subprocesses. Threads that spin while they wait starve each other
-# on a busy machine: nano then trained a hundred times slower.
+# Set before any library is imported, and inherited by subprocesses. Workers share the cores, so each has one thread;
+# threads that spin while they wait starve each other on a busy machine: nano then trained a hundred times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_POLICY="passive")
+
+
+# No test looks at a clock: how long an example takes is the machine's affair.
+settings.register_profile("infoprompt", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("infoprompt")
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +95,7 @@ def is_outside(url: str) -> bool:
 def page(browser):
     "A fresh page that reaches this machine and nothing else."
     context = browser.new_context()
+    context.set_default_timeout(600_000)  # ms, so that a busy machine fails nothing: what never comes is still told
     context.route(is_outside, lambda route: route.abort())
     yield context.new_page()
     context.close()

@@ -57,7 +57,8 @@ def running(notebooks: Path,  # the folder that it opens
         yield address
     finally:
         server.terminate()
-        server.wait()
+        try: server.wait(30)
+        except subprocess.TimeoutExpired: server.kill(); server.wait()
 
 
 def wait_for(url: str, server: subprocess.Popen, log: Path):

@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from infoprompt.cli import app
 from infoprompt.runs import WRITTEN
+from small import resealed, same
 
 QUICK = "--epochs", "2", "--shots", "16"
 LONG = "--epochs", "60", "--shots", "16", "--seed", "1"  # long enough to be stopped half-way
@@ -93,7 +94,7 @@ def test_same_options_same_prompt(trained, tmp_path):
                                      "--k 4", "--batch-size 4", "--init label"])
 def test_each_option_changes_the_prompt(trained, tmp_path, options):
     assert call("train", *QUICK, *options.split(), "--out", tmp_path / "other").exit_code == 0
-    assert (tmp_path / "other/prompt.safetensors").read_bytes() != (trained / "prompt.safetensors").read_bytes()
+    assert not same(*(load_file(f / "prompt.safetensors") for f in (tmp_path / "other", trained)))
 
 
 def test_learning_rate_of_nano_and_others(trained, tmp_path):
@@ -151,7 +152,7 @@ def test_own_pairs_words_and_template(tmp_path):
 def answers(done) -> list[dict]:
     "What predict prints."
     assert done.exit_code == 0, done.output
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.removesuffix("\n").split("\n")]  # not at U+2028
 
 
 def test_predict_from_arguments_files_and_stdin(trained, tmp_path):
@@ -214,7 +215,7 @@ def begin(*arguments, cwd: Path) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
     "Wait for its end."
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate()
     return process.returncode, err
 
 
@@ -308,13 +309,13 @@ BAD_OPTIONS = {
     "unknown file": (["--data", "nowhere.csv"], "check the path"),
     "no mask": (["--template", "[CLS] {text} [P] [SEP]"], "[MASK]"),
     "two masks": (["--template", "[CLS] {text} [P] [MASK] [MASK] [SEP]"], "2 [MASK]"),
-    "n_prompt": (["--n-prompt", "0"], "at least 1"), "k": (["--k", "0"], "at least 1"),
+    "n_prompt": (["--n-prompt", "0"], "--n-prompt is 0"), "k": (["--k", "0"], "--k is 0"),
     "beta negative": (["--beta", "-1"], "beta is -1"), "beta nan": (["--beta", "nan"], "beta is nan"),
     "gamma negative": (["--gamma", "-0.1"], "gamma is -0.1"), "gamma nan": (["--gamma", "nan"], "gamma is nan"),
-    "slots too long": (["--n-prompt", "1000"], "n_prompt=1000"), "epochs": (["--epochs", "0"], "epochs=0"),
-    "learning rate": (["--lr", "0"], "lr=0"), "batch": (["--batch-size", "0"], "batch_size=0"),
+    "slots too long": (["--n-prompt", "1000"], "--n-prompt 1000"), "epochs": (["--epochs", "0"], "--epochs is 0"),
+    "learning rate": (["--lr", "0"], "--lr is 0"), "batch": (["--batch-size", "0"], "--batch-size is 0"),
     "shots": (["--shots", "1"], "2 (one row a class)"), "more shots than rows": (["--shots", "100000"], "--shots"),
-    "data seed": (["--data-seed", "-1"], "seed=-1"), "start": (["--init", "nothing"], "unknown start"),
+    "data seed": (["--data-seed", "-1"], "--data-seed is -1"), "start": (["--init", "nothing"], "unknown start"),
     "head": (["--head-init", "words"], "choose 'label' or 'probe'"),
     "word": (["--word", "great"], "LABEL=WORD"), "label word without a label": (["--word", "positive=great"], "label"),
     "resume nothing known": (["--text", "a", "--text", "b", "--text", "c"], "one or two text columns")}
@@ -389,7 +390,7 @@ class TestBadPrompt:
 
     def test_missing(self, command, tmp_path): self.fails(command, tmp_path / "nowhere", "no folder")
 
-    def test_empty_folder(self, command, tmp_path): self.fails(command, tmp_path, "save_pretrained")
+    def test_empty_folder(self, command, tmp_path): self.fails(command, tmp_path, "saved by infoprompt")
 
     def test_truncated(self, command, copy):
         (copy / "prompt.safetensors").write_bytes((copy / "prompt.safetensors").read_bytes()[:-100])
@@ -400,8 +401,7 @@ class TestBadPrompt:
         self.fails(command, copy, "pickle")
 
     def test_other_shapes(self, command, copy):
-        tensors = load_file(copy / "prompt.safetensors")
-        save_file(tensors | dict(prompt=tensors["prompt"][:2].clone()), copy / "prompt.safetensors")
+        resealed(copy, lambda tensors: tensors | dict(prompt=tensors["prompt"][:2].clone()))
         self.fails(command, copy, "do not fit its config")
 
     def test_another_encoder(self, command, copy, tmp_path):
@@ -413,7 +413,7 @@ def test_a_broken_table_in_a_folder_gives_one_line_too(tmp_path):
     write(tmp_path / "data/train.csv", "text,label", "a,yes", "a,no", "a,b,c,d")
     process = begin("train", "--data", "data", *QUICK, cwd=tmp_path)
     code, err = finish(process)
-    assert code == 2 and len(err.splitlines()) == 1 and "holds no data set" in err, err
+    assert code == 2 and len(err.splitlines()) == 1 and "line 4: 4 values for 2 columns" in err, err
 
 
 def test_predict_without_text(trained): refused(call("predict", trained, stdin=""), "no rows")
@@ -450,7 +450,8 @@ def test_disk_full_leaves_the_old_prompt(copy, monkeypatch):
     before = {p.name: p.read_bytes() for p in copy.iterdir() if p.is_file()}
     monkeypatch.setattr(os, "fsync", full)
     done = call("train", "--resume", "--out", copy)
-    assert done.exit_code == 2 and len(says(done)) == 1 and "free some space" in says(done)[0], done.output
+    lines = [line for line in says(done) if "careful" not in line]
+    assert done.exit_code == 2 and len(lines) == 1 and "free some space" in lines[0], done.output
     assert {p.name: p.read_bytes() for p in copy.iterdir() if p.is_file()} == before
 
 
@@ -475,8 +476,8 @@ def test_sweep_writes_and_goes_on(swept):
 
 
 @pytest.mark.parametrize("change, words", [
-    (("--beta", "x"), "--beta 'x' is no list"), (("--seeds", "3"), "another sweep"), (("--k", "0"), "k is 0"),
-    (("--seeds", "0"), "no runs"), (("--task", "no"), "unknown task")])
+    (("--beta", "x"), "--beta holds 'x'"), (("--seeds", "3"), "another sweep"), (("--k", "0"), "--k holds 0"),
+    (("--seeds", "0"), "--seeds is 0"), (("--task", "no"), "unknown task")])
 def test_sweep_refuses(swept, tmp_path, change, words):
     refused(call(*SWEEP, *change, "--out", swept if words == "another sweep" else tmp_path / "other"), words)
 
@@ -499,7 +500,7 @@ def test_informed_start(trained, tmp_path):
     assert (written["init"], written["head_init"]) == ("informed:4", "probe")
     assert json.loads((trained / "config.json").read_text())["init"] == "informed", "the default"
     assert call("train", *QUICK, "--init", "vocab", "--out", tmp_path / "luck").exit_code == 0
-    assert (tmp_path / "luck/prompt.safetensors").read_bytes() != (trained / "prompt.safetensors").read_bytes()
+    assert not same(*(load_file(f / "prompt.safetensors") for f in (tmp_path / "luck", trained)))
     assert call("predict", tmp_path / "run", "the film was good").exit_code == 0
     swept = call(*SWEEP, "--beta", "0", "--init", "vocab,informed:2", "--out", tmp_path / "sweep", "--json")
     assert {r["init"] for r in json.loads(swept.stdout)["rows"]} == {"vocab", "informed:2"}

@@ -16,10 +16,11 @@ from infoprompt.estimates import (averaged, by_epoch, cross_fitted, estimate, fi
                                   pointwise_reading, pointwise_truth, probe_nats, states_of, stored_labels, trained)
 from infoprompt.feeds import Rows
 from infoprompt.population import Population, train_population
+from infoprompt.sweeps import resampled
 from infoprompt.tasks import InputError, load_data
 from small import NANO, new
 
-SOME = settings(max_examples=5, deadline=None)
+SOME = settings(max_examples=5)
 FRESH = int.from_bytes(np.random.default_rng().bytes(4), "little")
 DRAWS = torch.Generator().manual_seed(FRESH)
 
@@ -281,6 +282,8 @@ def test_stored_labels_are_whole_and_within_their_limits():
         assert max(r["mean"]) <= r["entropy"] and len(r["mean"]) == len(r["gain"]) == 31
         assert all(a <= b <= c for a, b, c in zip(r["low"], r["gain"], r["high"]))
         assert r["beta"] or not any(r["gain"])
+        gaps = one["last"].to_numpy() - runs.get_group((r["task"], r["negatives"], 0))["last"].to_numpy()
+        assert [r["gain"][-1], r["low"][-1], r["high"][-1]] == pytest.approx([*resampled(gaps)], abs=1e-3)
 
 
 def test_figures_say_what_they_draw():

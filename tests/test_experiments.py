@@ -3,8 +3,12 @@ import copy
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 from infoprompt import experiments
 from infoprompt.core import InfoPromptModel
@@ -62,11 +66,73 @@ def test_lora_without_its_layers_is_refused(tmp_path):
 def test_the_best_epoch_is_kept(monkeypatch):
     scores, evaluate = [], InfoPromptModel.evaluate
     def noting(model, rows):
+        assert rows is DATA["validation"], "test rows choose no epoch"
         scores.append(evaluate(model, rows)["accuracy"])
         return dict(accuracy=scores[-1])
     monkeypatch.setattr(InfoPromptModel, "evaluate", noting)
     model = adapted(DATA, TASK, NANO, weights_of, 0, 3e-3, 6, 8)
     assert len(scores) == 6 and len({*scores}) > 1 and evaluate(model, DATA["validation"])["accuracy"] == max(scores)
+
+
+class Scored:
+    "A model whose scores hang on its rate alone; the rate that is best on the test rows is the worst elsewhere."
+    task, scores = TASK, {.1: dict(train=.4, validation=.4, test=.9), .2: dict(train=.5, validation=.8, test=.1),
+                          .3: dict(train=.9, validation=.6, test=.5)}
+
+    def __init__(self, *_, lr=None, **__): self.lr, self.read = lr, []
+
+    def fit(self, train, validation, epochs, lr, *_, **__):
+        assert (train, validation) == ("train", "validation")
+        self.lr = lr
+
+    def evaluate(self, rows): return dict(accuracy=self.scores[self.lr][rows])
+
+
+SPLITS = {name: name for name in ("train", "validation", "test")}
+
+
+@pytest.mark.parametrize("lrs", [(.1, .2, .3), (.3, .2, .1)], ids=str)
+@pytest.mark.parametrize("method", ["plain", "fine-tuning"])
+def test_validation_rows_choose_the_rate(method, lrs, monkeypatch):
+    monkeypatch.setattr(experiments, "InfoPromptModel", Scored)
+    monkeypatch.setattr(Scored, "history", None, raising=False)
+    monkeypatch.setattr(experiments, "by_epoch", lambda *_: dict(ce=[0.]))
+    monkeypatch.setattr(experiments, "adapted", lambda *a: Scored(lr=a[5]))
+    found = METHODS[method](SPLITS, TASK, NANO, lrs=lrs)
+    assert (found["lr"], found["validation"], found["test"]) == (.2, dict(accuracy=.8), dict(accuracy=.1))
+
+
+def probes(states, data):
+    "C -> accuracy by five-fold cross-validation on the training rows, and of the probe on both other splits, slowly."
+    y, found = {s: np.array(data[s]["label"]) for s in data}, {}
+
+    def guesses(x, labels, C, *others):
+        scaler = StandardScaler().fit(x)
+        model = LogisticRegression(C=C, max_iter=2000).fit(scaler.transform(x), labels)
+        return [model.predict(scaler.transform(other)) for other in others]
+    for C in np.logspace(-4, 2, 7):
+        folds = StratifiedKFold(5, shuffle=True, random_state=0).split(states["train"], y["train"])
+        seen = [np.mean(guesses(states["train"][fit], y["train"][fit], C, states["train"][out])[0] == y["train"][out])
+                for fit, out in folds]
+        on = guesses(states["train"], y["train"], C, states["validation"], states["test"])
+        found[C] = [np.mean(seen), *(np.mean(g == y[s]) for g, s in zip(on, ("validation", "test")))]
+    return found
+
+
+def test_training_rows_choose_the_probe(monkeypatch):
+    data, rng = load_data("nano/sentiment", shots=32, seed=0), np.random.default_rng(0)
+    # in training one direction is clear and many are noise; in the others the noise tells, so that they like another C
+    weights = dict(train=(.7, 0.), validation=(.7, .6), test=(.0, .9))
+    way = rng.normal(size=60)
+    states = {s: rng.normal(size=(len(data[s]), 61)) + np.outer(2 * np.array(data[s]["label"]) - 1, [a, *(b * way)])
+              for s, (a, b) in weights.items()}
+    monkeypatch.setattr(experiments, "mask_states", lambda rows, *_: torch.as_tensor(
+        next(states[s] for s in data if rows is data[s])))
+    found, each = METHODS["probe"](data, TASK, NANO), probes(states, data)
+    _, validation, test = max(each.values(), key=lambda scores: scores[0])
+    assert [found[s]["accuracy"] for s in ("validation", "test")] == pytest.approx([validation, test])
+    best = [max(scores[i] for scores in each.values()) for i in (1, 2)]
+    assert best[0] > validation and best[1] > test, "a test in which all rows agree shows nothing"
 
 
 def test_methods_are_settings_of_tuned(monkeypatch):

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from infoprompt.core import InfoPromptModel
 from infoprompt.encoders import Encoder
@@ -21,8 +21,6 @@ from infoprompt.prompts import collate, encode, read, start_prompt
 from infoprompt.settings import named_source
 from infoprompt.tasks import InputError
 
-settings.register_profile("infoprompt", deadline=None, max_examples=60)
-settings.load_profile("infoprompt")
 NUMBERS = st.floats(-50, 50, width=32)
 TABLES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
     lambda shape: hnp.arrays(np.float64, (shape[0], shape[1] + 1), elements=NUMBERS))
@@ -438,7 +436,7 @@ def test_the_bottleneck_stands_by_itself():
 
 
 def test_the_bottleneck_draws_in_training_alone():
-    model = InfoPromptModel(NANO, "nano/sentiment", beta=0, gamma=0, bottleneck=True)
+    model = InfoPromptModel(NANO, "nano/sentiment", beta=0, gamma=0, bottleneck=True, init="vocab")
     batch = model.collate_fn(model.rows(ROWS))
     ask = lambda: model(**batch).logits
     torch.manual_seed(0)

