@@ -38,12 +38,12 @@ class Population:
     ):
         first = models[0]
         if any(m.encoder is not first.encoder or m.task != first.task for m in models):
-            raise InputError("the runs of a population share one encoder and one task: build each model on the same "
-                             "`Encoder` and task")
+            raise InputError("the runs of a population share one encoder and one task: build all models on the same")
         kinds = {}
         for run, model in enumerate(models): kinds.setdefault(model.kind(), []).append(run)
         self.models, self.groups, self.encoder = models, list(kinds.values()), first.encoder
-        self.back, self.peers = torch.tensor([r for runs in self.groups for r in runs]).argsort(), {}
+        order = [r for runs in self.groups for r in runs]
+        self.back, self.peers = torch.tensor(sorted(range(len(models)), key=order.__getitem__)), {}
         if len({frozenset(k for k, p in m.trained().items() if not p.requires_grad) for m in models}) > 1:
             raise InputError("some runs train a part that others keep fixed: train them apart")
 
