@@ -83,6 +83,8 @@ def _check_words(task):
 # %% ../nbs/reference/tasks.ipynb #7a5ce002
 def _check_task(task):
     if len(task.columns) not in (1, 2): raise _say(task, f"give one or two text columns, not {len(task.columns)}")
+    if task.columns[0] == "pair" or task.columns[1:] == ("text",):
+        raise _say(task, "'text' names the first text and 'pair' the second: rename these columns")
     if len(task.verbalizer) < 2:
         raise _say(task, "give label words for two labels or more, verbalizer={label: word, ...}")
     _check_words(task)

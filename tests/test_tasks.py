@@ -75,6 +75,7 @@ def test_an_unknown_task_names_those_near(name, near):
     ("label words", dict(verbalizer=None)),
     ("'b' has no label word", dict(verbalizer={"a": "x", "b": " "})),
     ("'a' has no label word", dict(verbalizer={"a": 3, "b": "x"})),
+    ("rename these columns", dict(columns=("pair", "text"))), ("rename these columns", dict(columns=("a", "text"))),
     ("one or two", dict(columns=("a", "b", "c"))), ("one or two", dict(columns=())),
     ("choose from accuracy", dict(metrics=("bleu",)))])
 def test_a_task_that_cannot_be(match, wrong):
