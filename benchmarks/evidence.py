@@ -3,10 +3,10 @@
 python benchmarks/evidence.py [search forms weights informed descent rates critics starts depth k single more more_rates
                                real probed finer] [--tasks sentiment ...]
 
-Each question of `infoprompt.evidence.QUESTIONS`: 64 shots, 30 epochs, 10 seeds where it does not say otherwise; nano's
-tasks, for `real`, `probed` and `finer` MiniLM on rows of ../shared/data, for `search` and `forms` three tasks on nano's
-grammar that nothing else uses. A question's file is benchmarks/results/evidence_QUESTION.parquet, with command, commit
-and versions in its attributes; a task is added when it is done, and what is there is not run again.
+Each question of `infoprompt.study.evidence.QUESTIONS`: 64 shots, 30 epochs, 10 seeds where it does not say otherwise;
+nano's tasks, for `real`, `probed` and `finer` MiniLM on rows of ../shared/data, for `search` and `forms` three tasks on
+nano's grammar that nothing else uses. A question's file is benchmarks/results/evidence_QUESTION.parquet, with command,
+commit and versions in its attributes; a task is added when it is done, and what is there is not run again.
 """
 import argparse
 import os
@@ -17,10 +17,10 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, DatasetDict
 
-from infoprompt.evidence import QUESTIONS, TASKS, gather
-from infoprompt.files import write_whole
-from infoprompt.grammar import PLACES, TENSES, TOPICS, opinion, relation
-from infoprompt.tasks import Task, get_task
+from infoprompt.base.files import write_whole
+from infoprompt.data.tasks import Task, get_task
+from infoprompt.nano.grammar import PLACES, TENSES, TOPICS, opinion, relation
+from infoprompt.study.evidence import QUESTIONS, TASKS, gather
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent

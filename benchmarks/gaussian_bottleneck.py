@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from infoprompt.encoders import Encoder
-from infoprompt.files import write_whole
-from infoprompt.instruments import felt
-from infoprompt.sweeps import Alone, plan, run_part
-from infoprompt.tasks import get_task, load_data
+from infoprompt.base.files import write_whole
+from infoprompt.data.tasks import get_task, load_data
+from infoprompt.method.encoders import Encoder
+from infoprompt.study.instruments import felt
+from infoprompt.study.sweeps import Alone, plan, run_part
 from made import made, use_threads
 
 FILE = Path(__file__).resolve().parent / "results/bottleneck.json"

@@ -1,73 +1,96 @@
-"""Does an information term help? β x γ x learning rate x seed on nano's tasks, each task one population.
+"""Every weight from every start: the runs behind each figure and table about beta, gamma and the start.
 
-python benchmarks/grid.py [sentiment acceptability paraphrase entailment relation]      (default: all five)
+python benchmarks/grid.py [--tasks sentiment relation ...] [--starts vocab ...] [--rates 0.01 ...] [--share 1/2]
 
-64 shots, 30 epochs, 10 seeds; a seed draws rows, start, order and noise, so equal seeds are twins. Parts and histories
-go to benchmarks/results/checkpoints_grid/ (resumed from there), every run's scores to
-benchmarks/results/grid_TASK.json, and what `infoprompt.sweeps.fig_help` draws to infoprompt/assets/grid.json.
+Five tasks of nano, 64 rows, 30 epochs, 20 seeds; a seed draws rows, start, order and noise, so equal seeds are twins.
+At the rates 1e-2 and 3e-3 all pairs of four beta and three gamma, at the published 1e-3 plain prompt tuning and the
+published weights; each from four starts. That is 10,400 runs, two to three hours of two cores.
+
+Writes infoprompt/assets/weights_TASK_RATE.parquet, which `infoprompt.show.weights` reads. A file grows by pieces of
+some 50 runs, which wait in benchmarks/results/checkpoints_grid/ until a start is whole; what is there is not run again.
+Two shares (--share 1/2 and 2/2) can run side by side, for each writes files of its own.
 """
-import json
-import sys
+import argparse
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
+from tqdm.auto import tqdm
 
-from infoprompt.figures import as_list
-from infoprompt.files import read_whole, write_whole
-from infoprompt.sweeps import paired, sweep
+from infoprompt.base.files import write_whole
+from infoprompt.core import load_data, majority
+from infoprompt.data.tasks import get_task
+from infoprompt.method.encoders import Encoder
+from infoprompt.show.weights import QUANTITIES, pack_runs, read_runs
+from infoprompt.study.sweeps import Alone, plan, run_part
 from made import made, use_threads
 
-HERE = Path(__file__).resolve().parent
-TASKS = "sentiment", "acceptability", "paraphrase", "entailment", "relation"
-SIZE = dict(shots=64, epochs=30, budget=1.)
-LISTS = dict(betas=(0., .1, 1.), gammas=(0., .05), inits=("vocab",), lrs=(1e-3, 1e-2, 3e-2), seeds=range(10))
+ROOT = Path(__file__).resolve().parent.parent
+TASKS = "sentiment", "relation", "acceptability", "paraphrase", "entailment"
+STARTS = "vocab", "informed", "label", "random"
+PAIRS = [(b, g) for b in (0., .1, .3, 1.) for g in (0., .05, .5)]
+WEIGHTS = {.01: PAIRS, .003: PAIRS, .001: [(0., 0.), (.1, .05)]}
+SEEDS, AT_ONCE, SHOTS, EPOCHS = range(20), 4, 64, 30
 
 
-def curves(folder: Path) -> dict:
-    "Run -> validation cross-entropy after each epoch."
-    parts = sorted(folder.glob("part-*.json"), key=lambda p: int(p.stem.removeprefix("part-")))
-    found, at = {}, 0
-    for part in parts:
-        history = pd.read_parquet(folder / part.stem / "history.parquet").query("quantity == 'val_loss'")
-        for run, one in history.groupby("run"):
-            found[at + run] = [float(f"{v:.4g}") for v in one.sort_values("epoch")["value"]]
-        at += len(read_whole(part)[0])
-    return found
+def by_epoch(history: pd.DataFrame, quantity: str, first: int) -> list[float]:
+    "The mean of a quantity in each epoch, NaN where there is none."
+    one = history[history["quantity"] == quantity]
+    mean = one.groupby(np.ceil(one["epoch"]).astype(int))["value"].mean()
+    return mean.reindex(range(first, EPOCHS + 1)).tolist()
 
 
-def measured(task: str) -> pd.DataFrame:
-    "One row a run, with its curve."
-    folder = HERE / "results/checkpoints_grid" / task
-    table, _ = sweep(f"nano/{task}", out=folder, **SIZE, **LISTS)
-    keep = ["beta", "gamma", "lr", "seed", "val_accuracy", "val_loss", "epoch", "test_accuracy", "diverged"]
-    return table[keep].round(4).assign(curve=pd.Series(curves(folder)))
+def noted(model, row: dict) -> dict:
+    "What is kept of a run."
+    score = model.task.metrics[0]
+    curves = {q: by_epoch(model.history, f"val_{score}" if q == "val_score" else q, first=not q.startswith("val"))
+              for q in QUANTITIES}
+    keep = {k: row[k] for k in ("beta", "gamma", "init", "seed", "untrained", "epoch", "diverged")}
+    return keep | dict(test=row[f"test_{score}"]) | curves
 
 
-def cells(task: str, table: pd.DataFrame) -> list[dict]:
-    "One row a setting: validation cross-entropy by epoch, and the gain in test accuracy over the twin without terms."
-    rows = []
-    for lr, part in table.groupby("lr"):
-        gain = paired(part, "test_accuracy", dict(beta=0., gamma=0.))
-        for (beta, gamma), runs in part.groupby(["beta", "gamma"]):
-            curve = pd.DataFrame(runs["curve"].tolist())
-            rows.append(dict(task=task, lr=lr, beta=beta, gamma=gamma, runs=len(runs), mean=as_list(curve.mean()),
-                             se=as_list(curve.sem()), test=as_list([runs["test_accuracy"].mean()])[0],
-                             gain=as_list(gain.loc[(beta, gamma), ["mean", "low", "high"]])))
-    return rows
+def piece(task: str, lr: float, start: str, seeds: list[int], encoder: Encoder) -> pd.DataFrame:
+    "All weights from one start for some seeds, as one population."
+    runs = [run for b, g in WEIGHTS[lr]
+            for run in plan(betas=(b,), gammas=(g,), inits=(start,), lrs=(lr,), seeds=seeds)]
+    whole = get_task(f"nano/{task}")
+    load = lambda seed: load_data(whole, SHOTS, seed)
+    models, rows = run_part(runs, encoder, whole, load, Alone(torch.device("cpu")), EPOCHS, 8, progress=False)
+    test = load(seeds[0])["test"]["label"]
+    return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(
+        majority=majority(whole, test)[whole.metrics[0]], rows=len(test))
 
 
 def main():
-    tasks = sys.argv[1:] or TASKS
-    if unknown := set(tasks) - set(TASKS): sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS)
+    parser.add_argument("--rates", nargs="+", type=float, choices=list(WEIGHTS), default=list(WEIGHTS))
+    parser.add_argument("--share", default="1/1", metavar="I/N", help="every N-th file, from the I-th on")
+    options = parser.parse_args()
     use_threads()
-    asset, origin = HERE.parent / "infoprompt/assets/grid.json", made()
-    for task in tasks:
-        table = measured(task)
-        held = json.loads(asset.read_text())["rows"] if asset.is_file() else []
-        held = [row for row in held if row["task"] != task] + cells(task, table)
-        runs = table.drop(columns="curve").to_dict("records")
-        write_whole({asset: json.dumps(dict(made=origin, rows=held)).encode(),
-                     HERE / f"results/grid_{task}.json": json.dumps(dict(made=origin, runs=runs)).encode()})
+    at, of = map(int, options.share.split("/"))
+    files = list(product(options.rates, options.tasks))[at - 1::of]
+    encoder, waiting = Encoder("nano"), ROOT / "benchmarks/results/checkpoints_grid"
+    waiting.mkdir(parents=True, exist_ok=True)
+    groups = [list(SEEDS[i:i + AT_ONCE]) for i in range(0, len(SEEDS), AT_ONCE)]
+    bar = tqdm(total=len(options.starts) * len(files) * len(groups), unit="piece")
+    for start, (lr, task) in product(options.starts, files):
+        bar.set_description(f"{task} {lr:g} {start}")
+        whole = ROOT / f"infoprompt/assets/weights_{task}_{lr:g}.parquet"
+        held = [read_runs(whole)] if whole.is_file() else []
+        if any(start in set(table["init"]) for table in held):
+            bar.update(len(groups))
+            continue
+        parts = [waiting / f"{task}_{lr:g}_{start}_{seeds[0]}.parquet" for seeds in groups]
+        for seeds, part in zip(groups, parts):
+            if not part.is_file(): write_whole({part: pack_runs(piece(task, lr, start, seeds, encoder), {})})
+            bar.update()
+        about = made() | dict(encoder=encoder.fingerprint, task=task, lr=lr, shots=SHOTS, epochs=EPOCHS)
+        write_whole({whole: pack_runs(pd.concat([*held, *map(read_runs, parts)], ignore_index=True), about)})
+        for part in parts: part.unlink()
 
 
 if __name__ == "__main__":

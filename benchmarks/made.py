@@ -7,16 +7,28 @@ from pathlib import Path
 
 import torch
 
+from infoprompt.method.encoders import Encoder
+
 PACKAGES = "infoprompt", "torch", "transformers", "scikit-learn"
 
 
+def processor() -> str:
+    "What kind of processor this is; where it differs, sums may be rounded otherwise."
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown'}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def made(*more: str) -> dict:
-    "Command, commit and versions, of some more packages too."
+    "Command, commit and whether files had been changed since, versions, processor, threads, and nano's weights."
     name = Path(sys.argv[0]).name
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True,
-                            text=True).stdout.strip()
+    git = lambda *words: subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True,
+                                        text=True).stdout.strip()
+    commit, changed = git("rev-parse", "--short", "HEAD"), bool(git("status", "--porcelain", "-uno"))
     versions = {p: version(p) for p in (*PACKAGES, *more)}
-    return dict(command=f"python benchmarks/{name}", commit=commit, versions=versions)
+    return dict(command=f"python benchmarks/{name}", commit=commit, changed=changed, versions=versions,
+                processor=processor(), threads=torch.get_num_threads(), nano=Encoder("nano").fingerprint["weights"])
 
 
 def use_threads():

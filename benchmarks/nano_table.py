@@ -11,7 +11,7 @@ Appends to benchmarks/results/nano_table.jsonl; what that file holds is not run 
 import sys
 from pathlib import Path
 
-from infoprompt.experiments import run_jobs, summary
+from infoprompt.study.experiments import run_jobs, summary
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
@@ -19,6 +19,7 @@ TASKS = [f"nano/{t}" for t in ("sentiment", "acceptability", "paraphrase", "enta
 TUNED = dict(shots=64, n_prompt=4, lrs=[1e-3, 1e-2], epochs=30, batch_size=8)
 BASE = {"majority": dict(shots=64), "zero-shot": dict(shots=64), "untrained": dict(shots=64, n_prompt=4),
         "probe": dict(shots=64), "plain": TUNED, "fine-tuning": dict(shots=None, lrs=[1e-3], epochs=10, batch_size=32)}
+SEEDS = range(10)
 MORE = {"head only": TUNED, "InfoPrompt": TUNED}
 MOVED = {k: v for k, v in TUNED.items() if k != "n_prompt"}
 PEERS = {"WARP": TUNED, "IDPG": TUNED, "BitFit": MOVED, "LoRA": MOVED}
@@ -26,7 +27,7 @@ PEERS = {"WARP": TUNED, "IDPG": TUNED, "BitFit": MOVED, "LoRA": MOVED}
 
 def jobs(methods):
     return [dict(task=task, encoder="nano", seed=seed, method=m, **kw)
-            for seed in range(10) for task in TASKS for m, kw in methods.items()]
+            for seed in SEEDS for task in TASKS for m, kw in methods.items()]
 
 
 def main():

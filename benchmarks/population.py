@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.files import write_whole
-from infoprompt.population import Population, train_population
-from infoprompt.tasks import load_data
+from infoprompt.base.files import write_whole
+from infoprompt.core import InfoPromptModel, load_data
+from infoprompt.engine.population import Population, train_population
+from infoprompt.method.encoders import Encoder
 from made import made
 
 FILE = Path(__file__).resolve().parent / "results/population.json"

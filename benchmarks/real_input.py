@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from infoprompt.experiments import run_jobs, summary
+from infoprompt.study.experiments import run_jobs, summary
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent

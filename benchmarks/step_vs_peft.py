@@ -30,12 +30,12 @@ from accelerate import Accelerator
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder, resolve
-from infoprompt.feeds import Feed, Rows
-from infoprompt.population import Population, terms
-from infoprompt.tasks import SINGLE, Task
-from infoprompt.training import State, adamw_step, one_step
+from infoprompt.core import InfoPromptModel, Task
+from infoprompt.data.tasks import SINGLE
+from infoprompt.engine.feeds import Feed, Rows
+from infoprompt.engine.population import Population, terms
+from infoprompt.engine.training import State, adamw_step, one_step
+from infoprompt.method.encoders import Encoder, resolve
 from made import made
 
 RESULTS = Path(__file__).parent/"results"/"step_vs_peft.json"

@@ -2,7 +2,7 @@
 
 python benchmarks/training_run.py
 
-Writes infoprompt/assets/training_run.json, which `infoprompt.figures.fig_run` draws.
+Writes infoprompt/assets/training_run.json, which `infoprompt.show.figures.fig_run` draws.
 """
 import json
 import sys
@@ -10,10 +10,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from infoprompt.core import InfoPromptModel, majority
-from infoprompt.figures import as_list, curves
-from infoprompt.files import write_whole
-from infoprompt.tasks import load_data
+from infoprompt.base.files import write_whole
+from infoprompt.core import InfoPromptModel, load_data, majority
+from infoprompt.show.figures import as_list, curves
 from made import made
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
 "`python -m infoprompt` is the command `infoprompt`."
-from .cli import app
+from .command.cli import app
 
 app(prog_name="infoprompt")

@@ -1,9 +1,9 @@
 "Small models on nano, and the comparison of their weights bit by bit."
 import torch
 
+from infoprompt.base.files import packed, read_whole
 from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.files import packed, read_whole
+from infoprompt.method.encoders import Encoder
 
 NANO = Encoder("nano")
 

@@ -1,6 +1,7 @@
 """Every script of benchmarks/ runs, small, from its command line to its file; nothing under benchmarks/ is touched."""
 import importlib
 import json
+import shutil
 import sys
 from functools import partial
 
@@ -9,6 +10,7 @@ import pytest
 from datasets import load_dataset
 
 from conftest import ROOT
+from infoprompt.show.weights import read_runs
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
 
@@ -100,11 +102,72 @@ def test_gaussian_bottleneck(script):
 
 
 def test_grid(script):
-    lists = dict(betas=(0., .1), gammas=(0., .05), inits=("vocab",), lrs=(1e-2,), seeds=range(2))
-    module, project = script("grid", "sentiment", LISTS=lists, SIZE=dict(shots=8, epochs=1, budget=.05))
+    module, project = script("grid", "--tasks", "sentiment", "--starts", "vocab", "label", "--rates", "0.01",
+                             WEIGHTS={.01: [(0., 0.), (.1, .05)]}, SEEDS=range(2), AT_ONCE=1, SHOTS=8, EPOCHS=1)
     module.main()
-    rows, runs = held(project, "infoprompt/assets/grid.json"), held(project, "benchmarks/results/grid_sentiment.json")
-    assert len(rows["rows"]) == 4 and len(runs["runs"]) == 8 and all(len(r["mean"]) == 2 for r in rows["rows"])
+    file = project / "infoprompt/assets/weights_sentiment_0.01.parquet"
+    table, written = read_runs(file), file.stat().st_mtime_ns
+    assert len(table) == 8 and table.attrs["lr"] == .01 and table.attrs["nano"]
+    assert all(len(c) == 2 for c in table["val_score"]) and all(len(c) == 1 for c in table["l_rep"])
+    module.main()
+    assert file.stat().st_mtime_ns == written, "what is there is not run again"
+
+
+def test_an_interrupted_grid_goes_on(script, monkeypatch):
+    small = dict(WEIGHTS={.01: [(0., 0.)]}, SEEDS=range(2), AT_ONCE=1, SHOTS=8, EPOCHS=1)
+    module, project = script("grid", "--tasks", "sentiment", "--starts", "vocab", "--rates", "0.01", **small)
+    real, seen = module.piece, []
+
+    def once(*args):
+        if seen: raise KeyboardInterrupt
+        seen.append(args)
+        return real(*args)
+    monkeypatch.setattr(module, "piece", once)
+    with pytest.raises(KeyboardInterrupt): module.main()
+    assert len(list((project / "benchmarks/results/checkpoints_grid").iterdir())) == 1
+    monkeypatch.setattr(module, "piece", lambda *args: seen.append(args) or real(*args))
+    module.main()
+    assert [args[3] for args in seen] == [[0], [1]]
+    assert len(read_runs(next((project / "infoprompt/assets").iterdir()))) == 2
+
+
+def test_all(script, monkeypatch, capsys):
+    module, project = script("all")
+    file, calls = project / "benchmarks/results/optimizers.json", []
+    file.write_text("old")
+
+    def run(command, cwd, check):
+        calls.append((command[1], file.is_file()))
+        if len(calls) == 1: raise KeyboardInterrupt
+        file.write_text("new")
+    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(module, "made", dict)
+    monkeypatch.setattr(sys, "argv", ["all.py", "optimizers"])
+    with pytest.raises(KeyboardInterrupt): module.main()
+    assert (project / "benchmarks/results/checkpoints_all/before/benchmarks/results/optimizers.json").is_file()
+    for _ in range(2): module.main()
+    assert [name for name, _ in calls] == ["benchmarks/optimizers.py"] * 3 and calls[0][1] is False
+    assert file.read_text() == "new" and not list((project / "benchmarks/results/checkpoints_all").glob("*.json"))
+    monkeypatch.setattr(sys, "argv", ["all.py", "--list"])
+    module.main()
+    assert "infoprompt/assets/weights_*.parquet" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["all.py", "optimisers"])
+    with pytest.raises(SystemExit): module.main()
+
+
+def test_all_knows_every_script(script):
+    module, _ = script("all")
+    assert {module.COMMANDS.get(name, f"{name}.py").split()[0].removesuffix(".py") for name in module.WRITES} == \
+        SCRIPTS - {"all"}
+
+
+def test_nano_js(script):
+    if shutil.which("node") is None: pytest.skip("no node: install nodejs to run nano.js outside a browser")
+    module, project = script("nano_js", "--rounds", "2", "--steps", "1")
+    shutil.copytree(ROOT / "infoprompt/show", project / "infoprompt/show")
+    module.main()
+    table = held(project, "benchmarks/results/nano_js.json")["table"]
+    assert set(table) == {"blocked", "plain"} and all(x > 0 for row in table.values() for x in row.values())
 
 
 def test_label_information(script):

@@ -8,17 +8,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from infoprompt.checks import CHOICES, OPTIONAL, RANGES, RULES, brief, check, misfit, parse_json
-from infoprompt.cli import app
-from infoprompt.core import InfoPromptModel
-from infoprompt.files import packed, read_whole
-from infoprompt.encoders import Encoder
-from infoprompt.options import as_typed
-from infoprompt.peers import PEERS
-from infoprompt.starts import many
-from infoprompt.sweeps import plan, sweep
-from infoprompt.tasks import InputError, batches, load_data
-from infoprompt.training import OPTIMIZERS
+from infoprompt.base.checks import CHOICES, OPTIONAL, RANGES, RULES, brief, check, misfit, parse_json
+from infoprompt.base.files import packed, read_whole
+from infoprompt.command.cli import app
+from infoprompt.command.options import as_typed
+from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.data.tasks import batches
+from infoprompt.engine.training import OPTIMIZERS
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.peers import PEERS
+from infoprompt.method.starts import many
+from infoprompt.study.sweeps import plan, sweep
 from small import NANO, bits, new, same
 from test_cli import call, film_rows, refused, write
 
@@ -111,7 +111,7 @@ def test_the_bounds_themselves_are_taken():
 
 
 def test_more_shots_than_rows_are_refused_at_once():
-    one_line(lambda: load_data("nano/sentiment", shots=10**8), "use shots=1992 or fewer")
+    one_line(lambda: load_data("nano/sentiment", shots=10**8), "use shots=1976 or fewer")
     one_line(lambda: load_data("nano/sentiment", shots=10**8, uneven=True), "use shots=2000 or fewer")
 
 

@@ -17,8 +17,8 @@ import tiny
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from infoprompt.cli import app
-from infoprompt.runs import WRITTEN
+from infoprompt.command.cli import app
+from infoprompt.command.runs import WRITTEN
 from small import resealed, same
 
 QUICK = "--epochs", "2", "--shots", "16"
@@ -180,7 +180,7 @@ def test_evaluate_gives_the_saved_score(trained):
 
 
 def test_tasks(trained):
-    from infoprompt.tasks import TASKS
+    from infoprompt.data.tasks import TASKS
     assert [row["task"] for row in json.loads(call("tasks", "--json").stdout)] == list(TASKS)
     assert all(name in call("tasks").stdout for name in TASKS)
 
@@ -199,7 +199,7 @@ def test_help_has_examples(command):
 
 def test_help_loads_no_torch():
     heavy = "'torch', 'transformers', 'datasets', 'plotly'"
-    code = f"import sys; from infoprompt.cli import app; print([m for m in ({heavy}) if m in sys.modules])"
+    code = f"import sys; from infoprompt.command.cli import app; print([m for m in ({heavy}) if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -12,14 +12,15 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, Trainer, TrainingArguments
 
-from infoprompt import core, population
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder, resolve
-from infoprompt.feeds import Feed, Rows
-from infoprompt.objective import FIELDS
-from infoprompt.population import Population, judge
-from infoprompt.prompts import frozen
-from infoprompt.tasks import InputError, Task, get_task, load_data
+from infoprompt import core
+from infoprompt.core import InfoPromptModel, InputError, Task, load_data
+from infoprompt.data.tasks import get_task
+from infoprompt.engine import population
+from infoprompt.engine.feeds import Feed, Rows
+from infoprompt.engine.population import Population, judge
+from infoprompt.method.encoders import Encoder, resolve
+from infoprompt.method.objective import FIELDS
+from infoprompt.method.prompts import frozen
 from small import NANO, bits, new, resealed, same
 
 DATA = load_data("nano/sentiment", shots=24, seed=0)

@@ -5,12 +5,11 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from infoprompt.cli import app
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.settings import defaults
-from infoprompt.sweeps import sweep
-from infoprompt.tasks import Task, load_data
+from infoprompt.command.cli import app
+from infoprompt.core import InfoPromptModel, Task, load_data
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.settings import defaults
+from infoprompt.study.sweeps import sweep
 from small import NANO
 
 TASK = Task("mood", ("text",), "label", {"bad": "bad", "good": "good"})

@@ -8,11 +8,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder, resolve
-from infoprompt.prompts import collate, cut, encode, frozen, read
-from infoprompt.proving import PIECE, tensors_hash
-from infoprompt.tasks import InputError, Task
+from infoprompt.core import InfoPromptModel, InputError, Task
+from infoprompt.data.proving import PIECE, tensors_hash
+from infoprompt.method.encoders import Encoder, resolve
+from infoprompt.method.prompts import collate, cut, encode, frozen, read
 
 TEXTS = [dict(text="the film was not good . the plot was very dull ."), dict(text="good actor"), dict(text="so it was")]
 PLAIN = "[CLS] {text} [MASK] [SEP]"

@@ -9,15 +9,16 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from conftest import ROOT
-from infoprompt import estimates
-from infoprompt.channels import gaussian_nats, gaussian_pairs, gaussian_rho, inner_product
-from infoprompt.estimates import (averaged, by_epoch, cross_fitted, estimate, fig_label, fig_readings, fit_critic,
-                                  label_information, log_mixture, log_normal, pointwise, pointwise_head,
-                                  pointwise_reading, pointwise_truth, probe_nats, states_of, stored_labels, trained)
-from infoprompt.feeds import Rows
-from infoprompt.population import Population, train_population
-from infoprompt.sweeps import resampled
-from infoprompt.tasks import InputError, load_data
+from infoprompt.data.tasks import InputError, load_data
+from infoprompt.engine.feeds import Rows
+from infoprompt.engine.population import Population, train_population
+from infoprompt.study import estimates
+from infoprompt.study.channels import gaussian_nats, gaussian_pairs, gaussian_rho, inner_product
+from infoprompt.study.estimates import (averaged, by_epoch, cross_fitted, estimate, fig_label, fig_readings, fit_critic,
+                                        label_information, log_mixture, log_normal, pointwise, pointwise_head,
+                                        pointwise_reading, pointwise_truth, probe_nats, states_of, stored_labels,
+                                        trained)
+from infoprompt.study.sweeps import resampled
 from small import NANO, new
 
 SOME = settings(max_examples=5)

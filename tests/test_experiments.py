@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from infoprompt import experiments
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.experiments import METHODS, adapted, biases_of, lora_of, run_jobs, stored, weights_of
-from infoprompt.prompts import collate, encode, read
-from infoprompt.tasks import SINGLE, InputError, get_task, load_data
+from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.data.tasks import SINGLE, get_task
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.prompts import collate, encode, read
+from infoprompt.study import experiments
+from infoprompt.study.experiments import METHODS, adapted, biases_of, lora_of, run_jobs, stored, weights_of
 from small import NANO
 from tiny import save
 
@@ -137,7 +137,7 @@ def test_training_rows_choose_the_probe(monkeypatch):
 
 def test_methods_are_settings_of_tuned(monkeypatch):
     seen = []
-    monkeypatch.setattr("infoprompt.experiments.tuned", lambda *a, **kw: seen.append(kw))
+    monkeypatch.setattr("infoprompt.study.experiments.tuned", lambda *a, **kw: seen.append(kw))
     METHODS["WARP"](DATA, TASK, NANO, seed=1); METHODS["IDPG"](DATA, TASK, NANO, seed=1)
     assert seen == [dict(seed=1, init="mask", beta=0, gamma=0), dict(seed=1, prompt="instance", beta=0, gamma=0)]
 

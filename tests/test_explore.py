@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given, strategies as st
 
-from infoprompt.explore import Stops, Typed, explore, frame, fragment, html_page, merged, packed, show, tabled
-from infoprompt.figures import ASSETS, say
+from infoprompt.show.explore import (RENDERER, Stops, Typed, explore, fragment, frame, html_page, merged, packed, show,
+                                     tabled)
+from infoprompt.show.figures import say
 
 
 def fig_line(slope=1, start=0., text="", kind="plain"):
@@ -134,5 +135,5 @@ def test_page_is_self_contained():
 
 
 def test_renderer_is_short():
-    lines = (ASSETS / "explore.js").read_text(encoding="utf-8").splitlines()
+    lines = RENDERER.splitlines()
     assert len(lines) <= 300 and max(map(len, lines)) <= 120

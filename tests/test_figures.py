@@ -5,8 +5,8 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given, strategies as st
 
-from infoprompt.figures import (curves, description, fig_convergence, fig_run, fig_strip, headline, stored_runs, table,
-                                told)
+from infoprompt.show.figures import (curves, description, fig_convergence, fig_run, fig_strip, headline, stored_runs,
+                                     table, told)
 
 
 def history(runs: int = 1, epochs: int = 6, per: int = 8, scale: float = 1., validation: bool = True) -> pd.DataFrame:

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infoprompt.cli import train
-from infoprompt.core import InfoPromptModel
-from infoprompt.files import read_whole
-from infoprompt.options import check_options
-from infoprompt.runs import read_rows, read_run
-from infoprompt.sweeps import claim, read_part, sweep
-from infoprompt.tasks import InputError, as_rows, infer_task, load_data
-from infoprompt.training import load_state
+from infoprompt.base.files import read_whole
+from infoprompt.command.cli import train
+from infoprompt.command.options import check_options
+from infoprompt.command.runs import read_rows, read_run
+from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.data.tasks import as_rows, infer_task
+from infoprompt.engine.training import load_state
+from infoprompt.study.sweeps import claim, read_part, sweep
 from small import NANO
 from test_cli import call
 

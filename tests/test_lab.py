@@ -8,15 +8,21 @@ from conftest import ROOT
 
 SMALL = ["""\
 import plotly.graph_objects as go
-from infoprompt.explore import Stops, Typed, explore
-from infoprompt.figures import say""", """\
+from infoprompt.show.explore import Stops, Typed, explore
+from infoprompt.show.figures import say""", """\
 def fig_count(times=1, text="soft"):
     if not text: raise ValueError("no text: type a word")
     fig = go.Figure(go.Scatter(x=[0, 1], y=[0, times * len(text)], mode="lines"))
     return say(fig, "{n:d} letters in {text}", "A line up to {n:d}, {text}.", n=times * len(text), text=text)""", """\
 explore(fig_count, times=Stops([1, 2, 3], "times"), text=Typed("your text"))""", """\
 explore(fig_count, times=Stops([1, 5], "how often"))"""]
-ENDS = "figure => figure.querySelector('.plot').data[0].y"
+LIVE = [*SMALL[:2], """\
+import time
+def count(send, halted, times, text="soft"):
+    for n in range(4): send(fig_count(n, text))
+    while not halted(): time.sleep(.05)""", """\
+explore(fig_count, live=("count now", count), times=Stops([1, 2, 3], "times"))"""]
+ENDS = "figure => figure.querySelector('.plot').data.at(-1).y"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +31,7 @@ def jupyter(tmp_path_factory):
     pytest.importorskip("jupyterlab")
     notebooks, folder = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
     lab.write_notebook(notebooks / "small.ipynb", *SMALL)
+    lab.write_notebook(notebooks / "training.ipynb", *LIVE)
     shutil.copy(ROOT / "nbs/07_explore.ipynb", notebooks)
     with lab.running(notebooks, folder) as address:
         yield address
@@ -91,3 +98,14 @@ def test_lesson_is_live(run_all, page):
     assert figure.evaluate(ENDS) != before
     figure.get_by_role("button", name="tall and slow").click()
     figure.get_by_text("A wave that repeats 1 times crosses zero 2 times").wait_for()
+
+
+def test_a_live_training_is_drawn_and_stopped(run_all, page):
+    figure = run_all("training").first
+    figure.get_by_role("button", name="count now").click()
+    figure.get_by_text("12 letters in soft").wait_for()
+    figure.get_by_role("button", name="stop").click()
+    figure.get_by_role("button", name="count now").wait_for()
+    assert figure.locator("figcaption").inner_text() == "12 letters in soft"
+    figure.get_by_label("times").press("ArrowRight")
+    figure.get_by_text("8 letters in soft").wait_for()

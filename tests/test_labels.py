@@ -15,12 +15,12 @@ from small import NANO
 from test_cli import answers, call, refused
 from test_tasks import fails
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.labels import ClassIndex, class_indices, label_values
-from infoprompt.sources import read_splits
-from infoprompt.checks import InputWarning
-from infoprompt.tasks import Task, as_rows, infer_task, load_data, scores
+from infoprompt.base.checks import InputWarning
+from infoprompt.core import InfoPromptModel, Task, load_data
+from infoprompt.data.labels import ClassIndex, class_indices, label_values
+from infoprompt.data.sources import read_splits
+from infoprompt.data.tasks import as_rows, infer_task, scores
+from infoprompt.method.encoders import Encoder
 
 FIVE = "awful terrible bad good great".split()
 STARS = Task("stars", verbalizer={i: w for i, w in enumerate(FIVE, 1)})
@@ -200,7 +200,7 @@ def read(path): return pd.DataFrame(read_splits(path)["train"])
 IDX, FILES = st.sampled_from([None, "number", "text", "gap"]), st.sampled_from("csv tsv json jsonl parquet".split())
 
 
-@pytest.mark.filterwarnings("ignore::infoprompt.checks.InputWarning")
+@pytest.mark.filterwarnings("ignore::infoprompt.base.checks.InputWarning")
 @settings(deadline=None, max_examples=40)
 @given(st.data(), st.sampled_from([*TASKS]), st.sampled_from(["str", *CELLS]), IDX, FILES)
 def test_the_same_rows_give_the_same_answer(tmp_path_factory, models, data, name, kind, idx, file):

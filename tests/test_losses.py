@@ -8,18 +8,17 @@ import pytest
 import torch
 from hypothesis import given
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.feeds import Feed, Prepared, Rows, mine
-from infoprompt.figures import told
-from infoprompt.losses import (bottleneck_params, clamp_curves, fig_clamp, head_loss, null_states, rep_loss, score,
-                               squeeze)
-from infoprompt.mi import infonce, reading
-from infoprompt.objective import KL_WEIGHT
-from infoprompt.population import Population
-from infoprompt.prompts import collate, encode, read, start_prompt
-from infoprompt.settings import named_source
-from infoprompt.tasks import InputError
+from infoprompt.core import InfoPromptModel, InputError
+from infoprompt.engine.feeds import Feed, Prepared, Rows, mine
+from infoprompt.engine.population import Population
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.losses import (bottleneck_params, clamp_curves, fig_clamp, head_loss, null_states, rep_loss,
+                                      score, squeeze)
+from infoprompt.method.mi import infonce, reading
+from infoprompt.method.objective import KL_WEIGHT
+from infoprompt.method.prompts import collate, encode, read, start_prompt
+from infoprompt.method.settings import named_source
+from infoprompt.show.figures import told
 
 NUMBERS = st.floats(-50, 50, width=32)
 TABLES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
@@ -351,7 +350,7 @@ def test_reference_states_are_those_of_other_prompts_in_the_same_slots():
 
 
 def test_reference_rows_are_capped_and_said_so(monkeypatch):
-    monkeypatch.setattr("infoprompt.objective.REFERENCE_ROWS", 6)
+    monkeypatch.setattr("infoprompt.method.objective.REFERENCE_ROWS", 6)
     model = InfoPromptModel(NANO, "nano/sentiment", rep_negatives="reference", k=5)
     with pytest.warns(UserWarning, match="3 rows times k=5.*2 of the 5"):
         assert len(model.references(3)) == 2
@@ -369,7 +368,7 @@ def test_un_prompted_states_are_those_of_rows_without_slots():
 
 def test_a_template_that_starts_with_a_slot_still_reads_cls():
     from dataclasses import replace
-    from infoprompt.tasks import get_task
+    from infoprompt.data.tasks import get_task
     front = replace(get_task("nano/sentiment"), template="[P] [CLS] {text} [MASK] [SEP]")
     behind = replace(front, template="[CLS] {text} [MASK] [SEP] [P]")
     states = [Prepared(InfoPromptModel(NANO, t, prompt="instance"), ROWS).states["cls"] for t in (front, behind)]

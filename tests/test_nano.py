@@ -1,12 +1,13 @@
 "The grammar and the small encoder. Other seeds may repeat rows of one seed: only rows inside one call are distinct."
+import inspect
 import re
 from collections import Counter
 
 import pytest, torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from infoprompt import grammar, nano
-from infoprompt.nano import NANO_TASKS, cloze_accuracy, nano_path, sentences
+from infoprompt.nano import grammar, pretrain as nano
+from infoprompt.nano.pretrain import NANO_TASKS, cloze_accuracy, nano_path, sentences
 
 TASKS = [*NANO_TASKS, 'entities']
 PAIRS = 'paraphrase', 'entailment'
@@ -57,7 +58,7 @@ def test_classes_are_even(task):
 def test_few_rows_are_drawn_in_vain(monkeypatch):
     drawn, row = [], grammar.row
     monkeypatch.setattr(grammar, 'row', lambda *a: drawn.append(1) or row(*a))
-    assert len(sentences('paraphrase', 10_000, 0)) == 10_000 and len(drawn) < 12_000
+    assert len(sentences('paraphrase', 10_000, 0)) == 10_000 and len(drawn) < 48_000  # three in four are not kept back
 
 
 @pytest.mark.parametrize('task', TASKS)
@@ -103,6 +104,53 @@ def test_ill_formed_differs_by_one_slip():
 def test_cloze(attribute, encoder):
     among_answers, among_all = cloze_accuracy(*encoder, attribute, 500, seed=77)
     assert min(among_answers, among_all) >= REACHED[attribute] - .04
+
+
+def ends_of(words):
+    "Every tail of a sentence, with marks and without."
+    for kept in (words, [w for w in words if w not in grammar.MARKS]):
+        for i in range(len(kept)): yield ' '.join(kept[i:])
+
+
+@pytest.fixture(scope='module')
+def rows():
+    "All sentences that begin a row of a task, as text without marks too; the rows of every split are among them."
+    found = set()
+    for task in TASKS:
+        for d in sentences(task, 5000, 0):
+            words = d['text'].split() if 'text' in d else d['tokens']
+            found |= {' '.join(words), ' '.join(w for w in words if w not in grammar.MARKS)}
+    return found
+
+
+def test_the_texts_that_nano_read_hold_no_row_of_a_task(rows):
+    settings = inspect.signature(nano.pretrain).parameters
+    banks = nano.banks(settings['seed'].default, settings['n_bank'].default)
+    assert [len(bank) for bank in banks] == [100_000] * 3
+    read = {tail for text, second, _ in sum(banks, []) for words in (text, second or ()) for tail in ends_of(words)
+            if tail in rows}
+    assert not read
+
+
+def test_the_written_corpus_holds_no_row_of_a_task(rows):
+    words, seen = nano.vocabulary(), 0
+    for x, _, y, _ in nano.corpus(*nano.banks(3, 2000), words, 64, 32, 3):
+        for line in torch.where(y >= 0, y, x).tolist():
+            text = [words[i] for i in line]
+            for stop in (i for i, w in enumerate(text) if w == '.'):
+                seen += 1
+                assert not any(tail in rows for tail in ends_of(text[:stop + 1]))
+    assert seen > 1000
+
+
+def test_an_earlier_rule_would_be_caught(rows):
+    r = grammar.random.Random(0)
+    assert any(' '.join(nano.single(r)[0]) in rows for _ in range(20_000))
+
+
+def test_task_rows_begin_with_a_sentence_that_is_kept_back():
+    for task in TASKS:
+        for d in sentences(task, 200, 9): assert grammar.kept_back(d['text'].split() if 'text' in d else d['tokens'])
 
 
 def test_pretraining_lowers_the_loss_and_writes_files(tmp_path, monkeypatch):

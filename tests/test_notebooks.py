@@ -14,13 +14,13 @@ from nbdev.clean import clean_nb
 
 import outputs
 from conftest import ROOT, copied
-from infoprompt.explore import show
+from infoprompt.show.explore import show
 
 NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")
                    if not any(part[0] in "._" for part in path.relative_to(ROOT).parts))
 LESSONS = [path for path in NOTEBOOKS if re.match(r"nbs/\d", path)]
 ROOMS = {"nbs/06_convergence.ipynb": .3,  # draws gaps down to 1e-16, where the last bits decide
-         "nbs/reference/instruments.ipynb": .4}  # directions of gradients, late in a training
+         "nbs/reference/study/instruments.ipynb": .4}  # directions of gradients, late in a training
 COLAB = """\
 #| hide
 if "google.colab" in str(get_ipython()):
@@ -114,6 +114,13 @@ def test_lesson_installs_itself_in_colab(path):
     assert cells[1] == COLAB, f"put this cell after the default_exp of {path}:\n{COLAB}"
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_a_page_uses_what_every_viewer_shows(path):
+    "Quarto's ::: blocks are raw text in JupyterLab and Colab."
+    text = ["".join(cell["source"]) for cell in load(path)["cells"] if cell["cell_type"] == "markdown"]
+    assert not [cell for cell in text if re.search(r"^:::", cell, re.M)]
+
+
 @pytest.mark.parametrize("path", LESSONS)
 def test_lesson_keeps_itself_honest(path):
     assert re.search(r"^\s*(assert |test_\w+\()", code(path), re.M), "no cell of this lesson asserts anything"
@@ -121,7 +128,8 @@ def test_lesson_keeps_itself_honest(path):
 
 def sources(root: Path) -> dict[str, str]:
     "The text of each module of the package under a folder."
-    return {path.name: path.read_text(encoding="utf-8") for path in (root / "infoprompt").glob("*.py")}
+    modules = (root / "infoprompt").rglob("*.py")
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in modules}
 
 
 def test_modules_are_in_step_with_notebooks(project):
@@ -142,5 +150,6 @@ def exports(path: str) -> list[str]:
 
 
 def test_every_module_has_one_notebook():
-    modules = [path.stem for path in (ROOT / "infoprompt").glob("[!_]*.py")]
+    package = ROOT / "infoprompt"
+    modules = [".".join(path.relative_to(package).with_suffix("").parts) for path in package.rglob("[!_]*.py")]
     assert sorted(modules) == sorted(module for path in NOTEBOOKS for module in exports(path))

@@ -20,8 +20,8 @@ BARE = ["ipywidgets", "anywidget"]  # installed without what they need: notebook
 UNREACHED = "No matching distribution found", "ConnectionError", "Failed to establish", "Temporary failure"
 CODE = """\
 import plotly, ipywidgets, plotly.graph_objects as go
-from infoprompt.explore import Stops, Typed, explore
-from infoprompt.figures import say
+from infoprompt.show.explore import Stops, Typed, explore
+from infoprompt.show.figures import say
 
 def fig_line(slope=1, text="a"):
     fig = go.Figure(go.Scatter(x=[0, 1, 2], y=[0, slope, 2 * slope], mode="lines"))
@@ -31,9 +31,8 @@ line = explore(fig_line, slope=Stops([1, 2, 4], "slope"), text=Typed("your text"
 """
 TRAINS = """\
 import json, sys
-from infoprompt.cli import app
-from infoprompt.core import InfoPromptModel
-from infoprompt.tasks import load_data
+from infoprompt.command.cli import app
+from infoprompt.core import InfoPromptModel, load_data
 data = load_data("nano/sentiment", shots=16, seed=0)
 model = InfoPromptModel("nano", "nano/sentiment")
 history = model.fit(data["train"], data["validation"], epochs=1, progress=False)
@@ -153,5 +152,5 @@ def test_fragment_is_drawn_and_moved(static, page, tmp_path):
     page.wait_for_selector(".main-svg .scatterlayer .trace")
     page.get_by_label("slope").press("ArrowRight")
     assert page.inner_text("figcaption") == "to 4, a"
-    assert page.evaluate("[...document.querySelector('.plot').data[0].y]") == [0, 2, 4]
+    assert page.evaluate("[...document.querySelector('.plot').data.at(-1).y]") == [0, 2, 4]
     assert page.evaluate("Plotly.version").startswith("2.") and said == []

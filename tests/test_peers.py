@@ -5,15 +5,16 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoprompt import sweeps, training
-from infoprompt.feeds import Feed, Rows
-from infoprompt.losses import squeeze
-from infoprompt.peers import PEERS, circles, from_peers
-from infoprompt.population import Population, chunks, terms, train_population
-from infoprompt.prompts import read
-from infoprompt.sweeps import sweep
-from infoprompt.tasks import InputError, load_data
-from infoprompt.training import OPTIMIZERS, adamw_sgd_step, adamw_step, sgd_step
+from infoprompt.data.tasks import InputError, load_data
+from infoprompt.engine import training
+from infoprompt.engine.feeds import Feed, Rows
+from infoprompt.engine.population import Population, chunks, terms, train_population
+from infoprompt.engine.training import OPTIMIZERS, adamw_sgd_step, adamw_step, sgd_step
+from infoprompt.method.losses import squeeze
+from infoprompt.method.peers import PEERS, circles, from_peers
+from infoprompt.method.prompts import read
+from infoprompt.study import sweeps
+from infoprompt.study.sweeps import sweep
 from small import NANO, bits, close, new, same
 
 DATA = load_data("nano/sentiment", shots=16, seed=0)

@@ -14,11 +14,11 @@ from small import NANO
 from test_cli import answers, call, refused, says
 from test_tasks import fails, table
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.sources import read_splits
-from infoprompt.checks import InputError, InputWarning
-from infoprompt.tables import columns_of
-from infoprompt.tasks import Task, as_rows, infer_task, load_data
+from infoprompt.base.checks import InputWarning
+from infoprompt.core import InfoPromptModel, InputError, Task, load_data
+from infoprompt.data.sources import read_splits
+from infoprompt.data.tables import columns_of
+from infoprompt.data.tasks import as_rows, infer_task
 
 MOOD = Task("mood", verbalizer=dict(sad="bad", glad="good"))
 ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"  # what `str.splitlines` takes for ends of lines, and no editor does

@@ -20,8 +20,8 @@ from nbdev.config import get_config, nbpath2html
 
 import pages
 from conftest import ROOT, copied
-from infoprompt.explore import frame
-from infoprompt.figures import told
+from infoprompt.show.explore import frame
+from infoprompt.show.figures import told
 
 NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb"))
              if not any(part[0] in "._" for part in path.relative_to(ROOT).parts)]
@@ -351,7 +351,7 @@ def test_pages_know_where_they_stand(processed):
 def test_text_for_machines_lists_every_page(processed):
     found = (processed / "llms.txt").read_text(encoding="utf-8")
     assert set(re.findall(r"\]\(([\w/]+\.html)\.md\)", found)) == set(NAMES) - {"index.html"}
-    assert "`infoprompt.mi`: infonce," in found
+    assert "`infoprompt.method.mi`: infonce," in found
 
 
 def test_built_pages_load_nothing_from_elsewhere(tmp_path):

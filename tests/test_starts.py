@@ -12,14 +12,14 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
 
-from infoprompt import population, starts, training
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.prompts import collate, read, start_prompt
-from infoprompt.population import Population, train_population
-from infoprompt.settings import many
-from infoprompt.starts import PENALTIES, RIDGES, decoder, evenly, explained, inform, probe_head
-from infoprompt.tasks import InputError, load_data
+from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.engine import population, training
+from infoprompt.engine.population import Population, train_population
+from infoprompt.method import starts
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.prompts import collate, read, start_prompt
+from infoprompt.method.settings import many
+from infoprompt.method.starts import PENALTIES, RIDGES, decoder, evenly, explained, inform, probe_head
 from small import NANO, bits, new, same
 
 DATA = load_data("nano/sentiment", shots=16, seed=0)
@@ -190,7 +190,7 @@ def held_out(model, rows, folds=8):
 
 
 def test_the_head_that_says_most_about_unseen_rows_is_taken():
-    model, many_rows = new(), load_data("nano/sentiment", shots=64, seed=0)["train"]
+    model, many_rows = new(), load_data("nano/sentiment", shots=64, seed=1)["train"]
     rows, before = evenly(model.rows(many_rows)), model.head.detach().clone()
     expected, x, logits, y = held_out(model, rows)
     missed = probe_head(model, rows)
@@ -206,7 +206,7 @@ def test_the_head_that_says_most_about_unseen_rows_is_taken():
 
 def test_label_words_stay_where_the_states_say_no_more():
     model = new()
-    rows, before = model.rows(load_data("nano/sentiment", shots=64, seed=0)["train"]), model.head.detach().clone()
+    rows, before = model.rows(load_data("nano/sentiment", shots=256, seed=0)["train"]), model.head.detach().clone()
     batch = collate(rows, NANO)
     with torch.no_grad():
         logits = model.answer({k: p[None] for k, p in bits(model).items()},
@@ -259,7 +259,7 @@ def test_each_run_of_a_population_chooses_for_itself():
     models, rest = [new(init="informed:8", seed=s) for s in range(2)], new(seed=2)
     alone = [new(init="informed:8", seed=s) for s in range(2)]
     for m in alone: inform(m, m.rows(DATA["train"]))
-    others, before = load_data("nano/sentiment", shots=16, seed=3)["train"], alone[1].prompt.detach().clone()
+    others, before = load_data("nano/sentiment", shots=16, seed=1)["train"], alone[1].prompt.detach().clone()
     inform(alone[1], alone[1].rows(others))
     assert not torch.equal(alone[1].prompt, before), "on other rows another start says most"
     train_population(Population([*models, rest]), [DATA["train"], others], None, 1, [1e-12] * 3, 16,

@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from infoprompt import sweeps
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.population import bytes_of_row, chunks
-from infoprompt.sweeps import best_of, fig_help, fig_sweep, paired, plan, resampled, stored_grid, sweep, verdict
-from infoprompt.tasks import InputError, load_data
+from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.engine.population import bytes_of_row, chunks
+from infoprompt.method.encoders import Encoder
+from infoprompt.study import sweeps
+from infoprompt.study.sweeps import best_of, fig_sweep, paired, plan, resampled, sweep
 from small import NANO, bits, close, new
 
 SMALL = dict(encoder=NANO, shots=16, epochs=2, progress=False, betas=(0, .1), gammas=(.05,), seeds=(3, 5), lrs=(1e-3,),
@@ -81,7 +80,7 @@ def test_chunks_cover_every_run_once():
 TWO = """
 import sys, torch
 torch.set_num_threads(1)
-from infoprompt.sweeps import sweep
+from infoprompt.study.sweeps import sweep
 table, best = sweep(shots=16, epochs=2, progress=False, betas=(0, .1), gammas=(.05,), seeds=(3, 5), lrs=(1e-3,),
                     inits=("vocab",), budget=.02, out=sys.argv[1])
 """
@@ -141,21 +140,3 @@ def test_an_encoder_is_needed_once(monkeypatch):
     monkeypatch.setattr(Encoder, "__init__", lambda self, *a, **k: (built.append(1), real(self, *a, **k))[1])
     sweep(**SMALL | dict(encoder="nano", betas=(0,), seeds=(1,), epochs=1))
     assert len(built) == 1
-
-
-def test_stored_grid_is_drawn_and_judged():
-    rows = stored_grid()
-    assert {(r["beta"], r["gamma"]) for r in rows} == {(b, g) for b in (0, .1, 1) for g in (0, .05)}
-    assert all(r["runs"] == 10 and len(r["mean"]) == 31 for r in rows)
-    assert all(r["gain"] == [0, 0, 0] for r in rows if (r["beta"], r["gamma"]) == (0, 0))
-    for task in {r["task"] for r in rows}:
-        runs = pd.DataFrame(json.loads((ROOT / f"benchmarks/results/grid_{task}.json").read_text())["runs"])
-        for r in (r for r in rows if r["task"] == task):
-            gain = paired(runs[runs["lr"] == r["lr"]], "test_accuracy", dict(beta=0., gamma=0.))
-            found = gain.loc[(r["beta"], r["gamma"]), ["mean", "low", "high"]].tolist()
-            assert found == pytest.approx(r["gain"], abs=2e-4)
-    for r in rows:
-        fig = fig_help(r["task"], r["lr"], r["gamma"])
-        assert [t.name for t in fig.data if t.meta != "band"] == ["β = 0", "β = 0.1", "β = 1"]
-    assert [verdict(g) for g in ([1, .5, 2], [0, -1, 1], [-1, -2, -.5])] == [
-        "more than its seeds' spread", "which ten seeds cannot tell from nothing", "a loss beyond its seeds' spread"]

@@ -10,10 +10,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hypothesis import given, strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from infoprompt import sources
-from infoprompt.sources import few_shot, hold_out, read_splits
-from infoprompt.tasks import (PAIR, SINGLE, TASKS, InputError, Task, as_rows, batches, get_task, infer_task, load_data,
-                              scores)
+from infoprompt.data import sources
+from infoprompt.data.sources import few_shot, hold_out, read_splits
+from infoprompt.data.tasks import (PAIR, SINGLE, TASKS, InputError, Task, as_rows, batches, get_task, infer_task,
+                                   load_data, scores)
 
 SHARED = dict(rte="rte", mrpc="mrpc", cola="cola", sst2="sst2", subj="subj", semeval="semeval2010_task8")
 TEST_ROWS = dict(rte=277, mrpc=408, cola=1043, sst2=872, subj=2000, semeval=2717)
@@ -286,7 +286,7 @@ def test_folder_without_the_columns(shared_data):
 
 
 def test_the_hub_out_of_reach():
-    code = "import infoprompt.tasks as t\ntry: t.load_data('rte')\nexcept t.InputError as e: print(e)"
+    code = "import infoprompt.data.tasks as t\ntry: t.load_data('rte')\nexcept t.InputError as e: print(e)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
     assert "cannot get 'nyu-mll/glue:rte'" in said and 'give data="<local folder>"' in said and "\n" not in said
 

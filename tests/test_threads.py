@@ -9,9 +9,8 @@ import tiny
 import torch
 from transformers.utils import logging as hf_logging
 
-from infoprompt.core import InfoPromptModel
-from infoprompt.encoders import Encoder
-from infoprompt.tasks import Task
+from infoprompt.core import InfoPromptModel, Task
+from infoprompt.method.encoders import Encoder
 
 WORDS = "good bad dull fine plot actor story very not long short film".split()
 TASK = Task("mood", verbalizer=dict(bad="bad", good="good"))

@@ -14,13 +14,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from conftest import ROOT
-from infoprompt import files, training
-from infoprompt.core import InfoPromptModel
-from infoprompt.feeds import Feed, Rows
-from infoprompt.population import Population, terms, train_population
-from infoprompt.tasks import InputError, load_data
-from infoprompt.training import (Diverged, History, Interrupted, State, adamw_step, clip, keep_best, load_state,
-                                 save_state, schedule, train)
+from infoprompt.base import files
+from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.engine import training
+from infoprompt.engine.feeds import Feed, Rows
+from infoprompt.engine.population import Population, terms, train_population
+from infoprompt.engine.training import (Diverged, History, Interrupted, State, adamw_step, clip, keep_best, load_state,
+                                        save_state, schedule, train)
 from small import NANO, bits, close, new, same
 
 DATA = load_data("nano/sentiment", shots=20, seed=0)
@@ -288,8 +288,7 @@ def test_a_killed_fit_resumes_bit_for_bit(kw, at, every, tmp_path, monkeypatch):
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from infoprompt.core import InfoPromptModel
-from infoprompt.tasks import load_data
+from infoprompt.core import InfoPromptModel, load_data
 data = load_data("nano/sentiment", shots=20, seed=0)
 model = InfoPromptModel("nano", "nano/sentiment", init="vocab")
 model.fit(data["train"], data["validation"], epochs=4000, batch_size=6, lr=.01, progress=False, checkpoint=sys.argv[1],
@@ -498,7 +497,7 @@ def test_every_run_of_a_population_is_the_run_alone():
         alone = new(seed=r, **kw)
         go([alone], rates[r:r + 1], seeds[r:r + 1])
         # other shapes of the same sums round otherwise, and Adam magnifies it where a gradient is almost 0
-        assert close(bits(alone), bits(together[r]), 1e-4) and not close(bits(alone), bits(new(seed=r, **kw)), 2e-3)
+        assert close(bits(alone), bits(together[r]), 1e-4) and not close(bits(alone), bits(new(seed=r, **kw)), 1e-3)
         pd.testing.assert_frame_equal(alone.history, together[r].history, atol=5e-3, rtol=5e-3)
         assert together[r].fitted == alone.fitted
 
@@ -573,8 +572,7 @@ TWO = """
 import sys, torch
 torch.set_num_threads(1)
 from accelerate import Accelerator
-from infoprompt.core import InfoPromptModel
-from infoprompt.tasks import load_data
+from infoprompt.core import InfoPromptModel, load_data
 data = load_data("nano/sentiment", shots=20, seed=0)
 model = InfoPromptModel("nano", "nano/sentiment", init="vocab")
 history = model.fit(data["train"], data["validation"], epochs=3, batch_size=6, lr=1e-3, progress=False,

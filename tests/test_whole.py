@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from test_cli import QUICK, SWEEP, call, refused
 
 from conftest import ROOT
-from infoprompt import files, runs, training
-from infoprompt.core import InfoPromptModel
-from infoprompt.endings import Interrupted, Terminated, finite, heeding, uninterrupted
-from infoprompt.files import launched, owned, read_whole, write_whole
-from infoprompt.sweeps import read_part, sweep
-from infoprompt.tasks import InputError, load_data
+from infoprompt.base import files
+from infoprompt.base.endings import Interrupted, Terminated, finite, heeding, uninterrupted
+from infoprompt.base.files import launched, owned, read_whole, write_whole
+from infoprompt.command import runs
+from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.engine import training
+from infoprompt.study.sweeps import read_part, sweep
 from small import NANO, bits, new, same
 
 DATA = load_data("nano/sentiment", shots=20, seed=0)
@@ -189,7 +190,7 @@ def test_processes_of_one_launch_are_one_run(tmp_path):
 
 
 def test_the_program_is_a_module():
-    for module in "infoprompt", "infoprompt.cli":
+    for module in "infoprompt", "infoprompt.command.cli":
         done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
@@ -239,7 +240,7 @@ def trained(tmp_path_factory):
                                           ("save", 1)])
 @pytest.mark.parametrize("sign, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_anywhere_is_one_line_and_resumes(where, count, sign, code, trained, tmp_path, monkeypatch):
-    from infoprompt import population
+    from infoprompt.engine import population
     place, name = dict(start=(runs, "start"), evaluate=(InfoPromptModel, "evaluate"), judge=(population, "judge"),
                        save=(InfoPromptModel, "save_pretrained"))[where]
     real, calls = getattr(place, name), []

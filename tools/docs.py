@@ -49,7 +49,7 @@ def module(notebook: dict) -> str:
 def names(name: str  # of a module
           ) -> list[str]:
     "The functions and classes of a module."
-    tree = ast.parse((ROOT / f"infoprompt/{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "infoprompt" / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
     found = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     return list(dict.fromkeys(name for name in found if name[0] != "_"))
 

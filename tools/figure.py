@@ -1,4 +1,4 @@
-"""Writes nbs/images/convergence.svg, README's figure: the five stored trainings, drawn by headless chromium.
+"""Writes nbs/images/weights.svg, README's figure: the explorer's first frame, drawn by headless chromium.
 
 usage: python tools/figure.py
 """
@@ -11,9 +11,9 @@ from urllib.parse import unquote
 from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
-from infoprompt.figures import fig_run
+from infoprompt.show.weights import fig_weights
 
-FILE = Path(__file__).resolve().parent.parent / "nbs/images/convergence.svg"
+FILE = Path(__file__).resolve().parent.parent / "nbs/images/weights.svg"
 
 
 def svg(fig  # a plotly figure
@@ -32,7 +32,7 @@ def svg(fig  # a plotly figure
 
 
 if __name__ == "__main__":
-    fig = fig_run()
+    fig = fig_weights()
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(svg(fig))
     print(fig.layout.meta["about"])

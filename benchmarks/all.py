@@ -1,0 +1,98 @@
+"""Every stored file of results, made anew: one script of this folder after another.
+
+python benchmarks/all.py [training_run nano_table ...]      (default: all)
+python benchmarks/all.py --list
+
+Interrupt it and start it again: it goes on in the script that it was in, and a script that was finished is not run
+again until all that were asked for are done. Old files wait in results/checkpoints_all/before/ until the new ones are
+there. How long each script took goes to results/times.json; --list shows it, with what each script writes.
+"""
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from infoprompt.base.files import write_whole
+from made import made
+
+ROOT = Path(__file__).resolve().parent.parent
+WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
+              nano_table=["benchmarks/results/nano_table.jsonl"],
+              grid=["infoprompt/assets/weights_*.parquet"],
+              label_information=["infoprompt/assets/label_information.json",
+                                 "benchmarks/results/label_information.json"],
+              optimizers=["benchmarks/results/optimizers.json"],
+              gaussian_bottleneck=["benchmarks/results/bottleneck.json"],
+              evidence=["benchmarks/results/evidence_*.parquet"],
+              real_input=["benchmarks/results/real_input.jsonl"],
+              population=["benchmarks/results/population.json"],
+              nano_js=["benchmarks/results/nano_js.json"],
+              step_vs_peft=["benchmarks/results/step_vs_peft.json"],
+              step_vs_peft_2_threads=["benchmarks/results/step_vs_peft_2_threads.json"])
+COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}")
+DATA = ROOT.parent / "shared/data"
+NEEDS = dict.fromkeys(("evidence", "real_input"), DATA)
+
+
+def files(name: str, folder: Path) -> list[Path]:
+    "What a script has written, under a folder."
+    return [path for pattern in WRITES[name] for path in sorted(folder.glob(pattern))]
+
+
+def moved(name: str, start: Path, end: Path):
+    "Take a script's files from one folder to another."
+    for path in files(name, start):
+        (to := end / path.relative_to(start)).parent.mkdir(parents=True, exist_ok=True)
+        path.replace(to)
+
+
+def remade(name: str, state: Path) -> float:
+    "Run a script until its files are there; gives the seconds that it took, of several calls together."
+    before, notes = state / "before", state / f"{name}.json"
+    spent = json.loads(notes.read_text())["seconds"] if notes.is_file() else 0.
+    if not notes.is_file(): moved(name, ROOT, before)
+    begun = time.time()
+    script, *options = COMMANDS.get(name, f"{name}.py").split()
+    try: subprocess.run([sys.executable, f"benchmarks/{script}", *options], cwd=ROOT, check=True)
+    finally:
+        spent += time.time() - begun
+        write_whole({notes: json.dumps(dict(seconds=spent, done=False)).encode()})
+    for path in files(name, before): path.unlink()
+    write_whole({notes: json.dumps(dict(seconds=spent, done=True)).encode()})
+    return spent
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=", ".join(WRITES))
+    parser.add_argument("--list", action="store_true", help="show what each script writes and how long it took")
+    options = parser.parse_args()
+    if unknown := set(options.scripts) - set(WRITES): parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    record = ROOT / "benchmarks/results/times.json"
+    times = json.loads(record.read_text())["minutes"] if record.is_file() else {}
+    if options.list:
+        for name, patterns in WRITES.items():
+            print(f"{name:20} {f'{times[name]:5.0f} min' if name in times else '  not timed'}  {', '.join(patterns)}")
+        return
+    state, asked = ROOT / "benchmarks/results/checkpoints_all", options.scripts or list(WRITES)
+    state.mkdir(parents=True, exist_ok=True)
+    for name in asked:
+        notes = state / f"{name}.json"
+        if notes.is_file() and json.loads(notes.read_text())["done"]: continue
+        if name in NEEDS and not NEEDS[name].is_dir():
+            print(f"{name}: left out, for there is no {NEEDS[name]}")
+            continue
+        print(f"{name}: about {times[name]:.0f} min" if name in times else name, flush=True)
+        times[name] = round(remade(name, state) / 60, 1)
+        write_whole({record: json.dumps(dict(made=made(), minutes=times)).encode()})
+    for name in asked: (state / f"{name}.json").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    try: main()
+    except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
+    except subprocess.CalledProcessError as stop:
+        name = " ".join(stop.cmd[1:])
+        sys.exit(f"{name} ended with code {stop.returncode}; mend the cause, and the same command goes on")
