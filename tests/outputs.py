@@ -56,6 +56,9 @@ def unpacked(table: dict) -> list:
     "The rows of a figure's table, whether packed in two bytes a number or not."
     if "rows" in table: return table["rows"]
     packed = table["packed"]
+    if levels := packed.get("levels"):
+        places = np.frombuffer(base64.b64decode(packed["data"]), "u1").reshape(-1, packed["width"])
+        return np.array([*levels, *[np.nan] * (256 - len(levels))])[places].tolist()
     ints = np.frombuffer(base64.b64decode(packed["data"]), "<i2").astype(float).reshape(-1, packed["width"])
     values = packed["offset"] + packed["scale"] * ints
     values = np.exp(values) if packed["log"] else values

@@ -138,7 +138,7 @@ def one_outcome(
     if outcome == "stuck": return float(found["stuck"].mean()), f"{found['stuck'].sum()} of {len(found['stuck'])}"
     if outcome == "test": return float(found["test"].mean()), f"{found['test'].mean():.2f}"
     never = not np.isfinite(found["epochs"])
-    return 31. if never else found["epochs"], "never" if never else f"{found['epochs']:g}"
+    return 1. if never else found["epochs"] / 31, "never" if never else f"{found['epochs']:g}"
 
 # %% ../../nbs/12_weights.ipynb #3e160023
 def map_of(
