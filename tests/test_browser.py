@@ -94,15 +94,20 @@ def test_fragment_without_plotly_shows_its_description(watched, tmp_path):
     assert watched.inner_text("figcaption") == "plain: from 0.0 to 2.0, no text"
 
 
+def opened(page, folder, explorer, times=1):
+    "Show a figure, or the same figure several times, on a page beside plotly."
+    (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    html = explorer._repr_mimebundle_()["text/html"] * times
+    (folder / "page.html").write_text(f"<!doctype html><title>page</title>{html}", encoding="utf-8")
+    page.goto((folder / "page.html").as_uri())
+    page.wait_for_selector(".main-svg")
+
+
 @pytest.fixture
 def moved(watched, tmp_path):
     "A page with a figure that has controls."
-    (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-    html = MOVED._repr_mimebundle_()["text/html"]
-    (tmp_path / "page.html").write_text(f"<!doctype html><title>page</title>{html}", encoding="utf-8")
     watched.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    watched.goto((tmp_path / "page.html").as_uri())
-    watched.wait_for_selector(".main-svg")
+    opened(watched, tmp_path, MOVED)
     yield watched
     assert watched.said == []
 
@@ -216,12 +221,8 @@ MAPPED = explore(fig_mapped, {"up": dict(beta=.1), "down": dict(gamma=.5), "none
 @pytest.fixture
 def mapped(watched, tmp_path):
     "A page with a map, chips and a question."
-    (tmp_path / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-    html = MAPPED._repr_mimebundle_()["text/html"]
-    (tmp_path / "page.html").write_text(f"<!doctype html><title>page</title>{html}{html}", encoding="utf-8")
     watched.set_viewport_size(dict(width=1000, height=900))
-    watched.goto((tmp_path / "page.html").as_uri())
-    watched.wait_for_selector(".main-svg")
+    opened(watched, tmp_path, MAPPED, times=2)
     yield watched
     assert watched.said == []
 
