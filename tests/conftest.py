@@ -34,7 +34,7 @@ def copied(folder: Path  # an empty one
            ) -> Path:
     "A copy of what nbdev reads, that tests may write into."
     for name in "nbs", "infoprompt", "tools":
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "sidebar.yml"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in "pyproject.toml", "_quarto.yml":
         shutil.copy(ROOT / name, folder)
     return folder
@@ -48,9 +48,9 @@ def project(tmp_path) -> Path:
 
 BEFORE_QUARTO = """
 from nbdev.doclinks import _build_modidx
-from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
-refresh_quarto_yml(); _build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_workers=0)
+refresh_quarto_yml(); _build_modidx(); proc_nbs(n_workers=0)
 """
 
 

@@ -32,7 +32,7 @@ def jupyter(tmp_path_factory):
     notebooks, folder = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
     lab.write_notebook(notebooks / "small.ipynb", *SMALL)
     lab.write_notebook(notebooks / "training.ipynb", *LIVE)
-    shutil.copy(ROOT / "nbs/07_explore.ipynb", notebooks)
+    shutil.copy(ROOT / "nbs/reference/show/explore.ipynb", notebooks)
     with lab.running(notebooks, folder) as address:
         yield address
 
@@ -89,7 +89,7 @@ def test_live_figures_follow_their_controls(run_all, page):
 
 
 def test_lesson_is_live(run_all, page):
-    figure = run_all("07_explore").first
+    figure = run_all("explore").first
     page.wait_for_function("figure => figure.querySelector('.main-svg').clientWidth === figure.clientWidth",
                            arg=figure.element_handle())
     before = figure.evaluate(ENDS)

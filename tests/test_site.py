@@ -335,6 +335,27 @@ def test_home_leads_to_every_page(path):
     assert path.stem == "index" or f"]({path.relative_to(ROOT / 'nbs').as_posix()})" in home
 
 
+def pages_of(contents: list) -> list[str]:
+    "The pages of a part of the sidebar, in order."
+    return [page for part in contents for page in ([part] if isinstance(part, str) else pages_of(part["contents"]))]
+
+
+def test_sidebar_holds_every_page_once_and_the_lessons_in_order():
+    contents = yaml.safe_load((ROOT / "nbs/sidebar.yml").read_text())["website"]["sidebar"]["contents"]
+    every = [path.relative_to(ROOT / "nbs").as_posix() for path in NAMES.values()]
+    assert sorted(pages_of(contents)) == sorted(every)
+    lessons = [page for page in pages_of(contents) if page[0].isdigit()]
+    assert lessons == sorted(lessons) == [path.name for path in LESSONS]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_has_its_number_in_its_title_and_on_the_home_page(path):
+    number = int(path.name[:2])
+    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+    home = "\n".join("".join(cell["source"]) for cell in json.loads(NAMES["index.html"].read_text())["cells"])
+    assert first.startswith(f"# {number} · ") and f"| {number} [{first.splitlines()[0][6:]}]({path.name})" in home
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_home_says_how_long_a_lesson_takes(path):
     home = "\n".join("".join(cell["source"]) for cell in json.loads(NAMES["index.html"].read_text())["cells"])

@@ -19,7 +19,7 @@ from infoprompt.study.experiments import run_job, stored
 
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
-EARLIER = sorted(RESULTS.glob("evidence_*.parquet"))  # of an earlier nano, as lesson 11 says
+EARLIER = sorted(RESULTS.glob("evidence_*.parquet"))  # of an earlier nano, as lesson 9 says
 TIMES = {"nano_js.json", "population.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
          "times.json"}  # nothing to compare
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
@@ -73,7 +73,7 @@ def test_a_file_is_of_todays_nano(file):
 
 @pytest.mark.parametrize("file", EARLIER, ids=lambda path: path.name)
 def test_a_file_of_an_earlier_nano_is_called_so(file):
-    page = (ROOT / "nbs/11_evidence.ipynb").read_text(encoding="utf-8")
+    page = (ROOT / "nbs/09_evidence.ipynb").read_text(encoding="utf-8")
     assert about(file).get("nano") == Encoder("nano").fingerprint["weights"] or \
         "The runs on this page are of an earlier `nano`" in page
 
