@@ -1,4 +1,5 @@
 """The notebooks are the source: each runs, is clean, and is in step with the module exported from it."""
+import ast
 import copy
 import json
 import os
@@ -56,10 +57,31 @@ def nbdev(command: str,  # its name, as nbdev-test
     return subprocess.run([program, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
+SOLUTION = re.compile(r"<details><summary>Solution</summary>\n.*?```python\n(.*?)```\n.*?</details>", re.S)
+
+
+def exercises(notebook: dict) -> list[tuple[dict, str]]:
+    "A notebook's exercises: the cell that checks an answer, and the solution's code."
+    cells = notebook["cells"]
+    found = [(check, SOLUTION.search("".join(told["source"]))) for check, told in zip(cells, cells[1:])]
+    return [(check, match[1]) for check, match in found if match and check["cell_type"] == "code"]
+
+
+def with_solutions(notebook: dict) -> dict:
+    "The notebook, and below it each solution with its check, which must then say that all is well."
+    def solved(check, code):
+        *before, last = ast.parse("".join(check["source"])).body
+        return "\n".join([code, *map(ast.unparse, before), f"assert ({ast.unparse(last)}) == 'solved'"])
+    cells = [dict(cell_type="code", id=f"solution{i}", source=solved(*exercise), metadata={}, outputs=[],
+                  execution_count=None) for i, exercise in enumerate(exercises(notebook))]
+    return notebook | dict(cells=notebook["cells"] + cells)
+
+
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory):
-    "Each notebook that this session asks for, run on a copy of the project, two at a time."
+    "Each notebook that this session asks for, run on a copy of the project, two at a time, with its solutions."
     folder = copied(tmp_path_factory.mktemp("runs"))
+    for path in LESSONS: (folder / path).write_text(json.dumps(with_solutions(load(path))), encoding="utf-8")
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
     paths = dict.fromkeys(item.callspec.params["path"] for item in request.session.items
                           if "runs" in getattr(item, "fixturenames", ()))
@@ -73,9 +95,20 @@ def test_notebook_runs_and_gives_what_it_stores(runs, path):
     done = jobs[path].result()
     assert done.returncode == 0 and "Success." in done.stdout, done.stdout + done.stderr
     fresh = json.loads((folder / path).read_text(encoding="utf-8"))
+    fresh["cells"] = [cell for cell in fresh["cells"] if not cell["id"].startswith("solution")]
     stale = outputs.differences(load(path), fresh, ROOMS.get(path, outputs.ROOM))
     told = f"run INFOPROMPT_STATIC=1 nbdev-test {path} --save, then nbdev-clean; these cells give something else:"
     assert not stale, "\n\n".join([told, *stale])
+
+
+@pytest.mark.parametrize("path", LESSONS)
+def test_exercises_are_unsolved(path):
+    "A stub's check says what is wrong; `test_notebook_runs_and_gives_what_it_stores` runs the solutions."
+    found = exercises(load(path))
+    assert len(found) >= 2, "a lesson has two exercises or more: text, stub, check, and the solution's code in <details>"
+    for check, _ in found:
+        shown = "".join("".join(output.get("data", {}).get("text/plain", "")) for output in check["outputs"])
+        assert shown and "solved" not in shown, f"the stub passes: {''.join(check['source'])}"
 
 
 @pytest.mark.parametrize("one, other, alike", [
