@@ -1,5 +1,6 @@
 """What all tests share: nothing reaches a network, figures are static, and a test that lacks its means says which."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
 SHARED_DATA = ROOT.parent / "shared" / "data"
+REPOSITORY = "https://github.com/somebody/somewhere"  # made up
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
 # Set before any library is imported, and inherited by subprocesses. Workers share the cores, so each has one thread;
@@ -33,6 +36,7 @@ def root() -> Path:
 def copied(folder: Path  # an empty one
            ) -> Path:
     "A copy of what nbdev reads, that tests may write into."
+    shutil.copy(ROOT / "settings.ini", folder)
     for name in "nbs", "infoprompt", "tools":
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in "pyproject.toml", "_quarto.yml":
@@ -54,13 +58,20 @@ refresh_quarto_yml(); _build_modidx(); proc_nbs(n_workers=0)
 """
 
 
+def addressed(folder: Path  # a copy
+              ) -> Path:
+    "The same copy, of a repository that is made up."
+    path = folder / "settings.ini"
+    path.write_text(re.sub("(?m)^repository =.*", f"repository = {REPOSITORY}", path.read_text(encoding="utf-8")))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def processed(tmp_path_factory) -> Path:
     "What Quarto would be given, for a repository that is made up; each cell that imports or exports has been run."
-    folder = copied(tmp_path_factory.mktemp("processed"))
-    environment = os.environ | dict(GITHUB_REPOSITORY="somebody/somewhere")
+    folder = addressed(copied(tmp_path_factory.mktemp("processed")))
     for command in ["tools/docs.py"], ["-c", BEFORE_QUARTO]:
-        done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return folder / "_proc"
 

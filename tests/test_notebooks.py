@@ -14,6 +14,7 @@ import pytest
 from nbdev.clean import clean_nb
 
 import outputs
+from address import placed, repository
 from conftest import ROOT, copied
 from infoprompt.show.explore import show
 
@@ -25,7 +26,6 @@ ROOMS = {"nbs/07_convergence.ipynb": .3,  # draws gaps down to 1e-16, where the 
 COLAB = """\
 #| hide
 if "google.colab" in str(get_ipython()):
-    %pip install -q infoprompt
     from google.colab import output
     output.enable_custom_widget_manager()"""
 WIDGETS = "application/vnd.jupyter.widget-view+json"
@@ -144,7 +144,8 @@ def test_notebook_stores_no_errors_and_no_widgets(path):
 @pytest.mark.parametrize("path", LESSONS)
 def test_lesson_installs_itself_in_colab(path):
     cells = ["".join(cell["source"]) for cell in load(path)["cells"] if cell["cell_type"] == "code"]
-    assert cells[1] == COLAB, f"put this cell after the default_exp of {path}:\n{COLAB}"
+    want = placed(COLAB, repository())
+    assert cells[1] == want, f"put this cell after the default_exp of {path}:\n{want}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)

@@ -1,20 +1,25 @@
 """Readies this checkout for the docs' build, or tidies what was built.
 
-usage: python tools/docs.py            before nbdev-docs: plotly.min.js, llms.txt; with GITHUB_REPOSITORY=owner/name in
-                                       the environment also the addresses of the site, and a Colab badge in each lesson
-       python tools/docs.py --built    after it: pages load nothing from other servers
+usage: python tools/docs.py            before nbdev-docs: plotly.min.js, llms.txt; lessons that show code once; where
+                                       settings.ini names the repository, links to it and a Colab badge in each lesson
+       python tools/docs.py --built    after it: pages load nothing from other servers, lead to each other wherever
+                                       they stand, and their Markdown is text alone
 
-It writes into tracked files (pyproject.toml, the lessons): run it on a checkout that is thrown away.
+It writes into tracked files (pyproject.toml, _quarto.yml, the lessons): run it on a checkout that is thrown away.
 """
 import ast
+import html
 import json
-import os
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from nbdev.config import get_config, nbpath2html
+from nbdev.doclinks import patch_name
 from plotly.offline import get_plotlyjs
+
+from address import FORM, repository, site
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
@@ -22,6 +27,16 @@ COLAB = "https://colab.research.google.com/github"
 # What Quarto adds to a page with html outputs, for libraries that need require.js; ours needs none.
 REQUIRE = re.compile(r"<script[^>]*(?:/require(?:\.min)?\.js|/jquery(?:\.min)?\.js)[^>]*></script>\s*"
                      r"|<script[^>]*>define\('jquery'[^<]*</script>\s*")
+UNSEEN = ast.Import, ast.ImportFrom, ast.Assign  # alone in a cell, what nbdev hides: imports, `_all_`
+EXPORT = re.compile(r"(?:\s*#\|\s*(?:exports?|exporti)\s*\n)+")
+LINK = re.compile(r"(\[[^\[\]]*`[^\[\]]*)(\]\()")  # a link whose text holds code
+TICKS = re.compile(r"`([^`\s]+)`")
+# nbdev's link to the source of a function, where the repository's address is not known.
+NOWHERE = re.compile(r'(?:<p>)?<a\s[^>]*?href="(?:\.{0,2}/)*blob/[^>]*>source</a>(?:</p>)?\s*')
+SCRIPTS = re.compile(r"<(script|style)\b.*?</\1>\s*", re.S)
+FIGURE = re.compile(r'<figure\b[^>]*>\s*<figcaption>(.*?)</figcaption>\s*'
+                    r'<div role="img" aria-label="(.*?)">.*?</figure>', re.S)
+NOTHING = re.compile(r'<!-- WARNING.*?-->\s*|<div id="[^"]*">\s*</div>\s*')
 
 
 def notebooks() -> list[Path]:
@@ -74,49 +89,144 @@ def llms() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def addresses(repository: str  # owner/name on GitHub
+def addresses(address: str  # of the repository
               ) -> str:
     "What pyproject.toml tells nbdev of where source and site are."
-    owner, name = repository.split("/")
-    folder = "" if name.lower() == f"{owner.lower()}.github.io" else f"{name}/"
-    return (f'[project.urls]\nRepository = "https://github.com/{repository}"\n'
-            f'Documentation = "https://{owner.lower()}.github.io/{folder}"\n\n')
+    return f'[project.urls]\nRepository = "{address}"\nDocumentation = "{site(address)}"\n\n'
+
+
+def linked(address: str  # of the repository
+           ):
+    "The source's address in the site's bar, and on each page a link to its notebook."
+    path = ROOT / "_quarto.yml"
+    text = path.read_text(encoding="utf-8")
+    told = (f"    search: true\n    right: [{{text: source, href: '{address}'}}]\n"
+            "  repo-subdir: nbs\n  repo-actions: [source]\n")
+    path.write_text(text.replace("    search: true\n", told, 1), encoding="utf-8")
 
 
 def badge(path: Path,  # of a lesson
-          repository: str  # owner/name on GitHub
+          address: str  # of the repository
           ) -> dict:
-    "A cell that opens a lesson in Colab."
-    link = f"{COLAB}/{repository}/blob/main/nbs/{path.name}"
-    return dict(cell_type="markdown", id="colab", metadata={}, source=f"[![Run in Colab](images/colab.svg)]({link})")
+    "A cell that opens a lesson in Colab; in HTML, for Quarto takes a picture's alt text in Markdown for a caption."
+    link = f"{COLAB}/{'/'.join(FORM.fullmatch(address).groups())}/blob/main/nbs/{path.name}"
+    source = f'<p><a href="{link}"><img src="images/colab.svg" alt="Run in Colab"></a></p>'
+    return dict(cell_type="markdown", id="colab", metadata={}, source=source)
 
 
-def before(repository: str  # owner/name on GitHub; empty where it is not known
+def defined(code: str  # of a cell
+            ) -> list[str]:
+    "The functions and classes that a cell defines, as nbdev names them: `Class.method` for one that is patched in."
+    found = [node for node in ast.parse(code).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    names = [patch_name(node) for node in found]
+    return [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
+
+
+def once(cell: dict  # of a lesson
+         ) -> list[dict]:
+    "An exported cell as plain code under the anchors that nbdev links to; imports stay hidden, other cells alone."
+    found = EXPORT.match(text := "".join(cell["source"]))
+    if cell["cell_type"] != "code" or not found: return [cell]
+    code = text[found.end():]
+    if all(isinstance(node, UNSEEN) for node in ast.parse(code).body):
+        return [cell | dict(source=f"#| hide\n{code}")]
+    anchors = "".join(f'<div id="{name.lower()}"></div>\n' for name in defined(code))
+    above = dict(cell_type="markdown", id=f"{cell['id']}-at", metadata={}, source=anchors)
+    return [above, cell | dict(source=code)] if anchors else [cell | dict(source=code)]
+
+
+def unnested(text: str  # Markdown
+             ) -> str:
+    "Code inside a link with spaces in its ticks, which Markdown drops: nbdev would make a link of it inside the link."
+    return LINK.sub(lambda link: TICKS.sub(r"` \1 `", link[1]) + link[2], text)
+
+
+def lesson(cells: list[dict]  # of a notebook
+           ) -> list[dict]:
+    "The cells of a text, where a function is code to read and not an entry of a reference."
+    return [part for cell in cells for part in once(cell)]
+
+
+def before(address: str  # of the repository; empty where it is not known
            ):
     "Write what the build needs and git does not hold."
     (NBS / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     (NBS / "llms.txt").write_text(llms(), encoding="utf-8")
-    if not repository: return
-    toml = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    (ROOT / "pyproject.toml").write_text(toml.replace("[project.scripts]", addresses(repository) + "[project.scripts]"),
-                                         encoding="utf-8")
-    for path in NBS.glob("[0-9]*.ipynb"):
-        notebook = load(path)
-        notebook["cells"].insert(1, badge(path, repository))
+    if address:
+        toml = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        (ROOT / "pyproject.toml").write_text(
+            toml.replace(', "urls"]', "]").replace("[project.scripts]", addresses(address) + "[project.scripts]"),
+            encoding="utf-8")
+        linked(address)
+    for path in notebooks():
+        notebook, is_lesson = load(path), path.parent == NBS and path.name[0].isdigit()
+        if is_lesson: notebook["cells"] = lesson(notebook["cells"])
+        if is_lesson and address: notebook["cells"].insert(1, badge(path, address))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown": cell["source"] = unnested("".join(cell["source"]))
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def built(site: Path,  # what nbdev-docs wrote
+@lru_cache(None)
+def places(path: Path  # of a page
+           ) -> set[str]:
+    "What a link can lead to on a page."
+    return set(re.findall(r'\bid="([^"]+)"', path.read_text(encoding="utf-8")))
+
+
+def alive(text: str,  # of a page
+          path: Path  # where it stands
+          ) -> str:
+    "The page without the places in its links that other pages lack: nbdev links private names too."
+    def shorter(link: re.Match) -> str:
+        target = (path.parent / link[2]).resolve()
+        return link[1] + link[2] + (f"#{link[3]}" if not target.exists() or link[3] in places(target) else "") + '"'
+    return re.sub(r'(<a\b[^>]*? href=")((?![a-z]+:)[^"#]+\.html)#([^"]+)"', shorter, text)
+
+
+def page(text: str,  # HTML
+         up: str,  # from the page to the site's root
+         home: str  # the address that pages have for one another
+         ) -> str:
+    "A page that loads nothing from elsewhere, names no missing source, and whose tables can scroll."
+    text = re.sub(rf'(<a\b[^>]* href="){re.escape(home)}/', rf"\1{up}", NOWHERE.sub("", REQUIRE.sub("", text)))
+    return re.sub(r"<table\b.*?</table>", r'<div class="wide">\g<0></div>', text, flags=re.S)
+
+
+def words(figure: re.Match  # in HTML
+          ) -> str:
+    "A figure's sentence and its description, for those who read."
+    sentence, about = (html.unescape(part).strip() for part in figure.groups())
+    return f"*Figure: {sentence}.*" + (f" {about}" if about != sentence else "")
+
+
+def plain(text: str,  # Markdown as Quarto writes it
+          up: str,  # from the page to the site's root
+          home: str  # the address that pages have for one another
+          ) -> str:
+    "The Markdown of a page as text: no scripts and styles, figures in words, links to other pages' Markdown."
+    for part in SCRIPTS, NOWHERE, REQUIRE, NOTHING: text = part.sub("", text)
+    text = FIGURE.sub(words, text)
+    text = re.sub(rf"\]\({re.escape(home)}/(?=[\w./-]+\.html)", f"]({up}", text)
+    text = re.sub(r'(\]\(|href=")((?:[\w.-]+/)*)(?:\d+_)?(\w+)\.ipynb', r"\1\2\3.html", text)
+    text = re.sub(r'((?:\]\(|href=")(?![a-z]+:)[\w./-]+\.html)(?!\.md)(?:#[^)"]*)?(?=[)"])', r"\1.md", text)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def built(folder: Path,  # what nbdev-docs wrote
           home: str  # the address that pages have for one another
           ):
-    "Pages load nothing from other servers, and lead to each other wherever they stand."
-    for path in site.rglob("*.html"):
-        up = "../" * len(path.relative_to(site).parent.parts) or "./"
-        text = REQUIRE.sub("", path.read_text(encoding="utf-8"))
-        path.write_text(re.sub(rf'(<a[^>]* href="){re.escape(home)}/', rf"\1{up}", text), encoding="utf-8")
+    "Tidy all pages, and their Markdown."
+    places.cache_clear()
+    pages, texts = (sorted(folder.rglob(f"*.{kind}")) for kind in ("html", "html.md"))
+    for paths, tidy in (pages, page), (texts, plain):
+        for path in paths:
+            up = "../" * len(path.relative_to(folder).parent.parts) or "./"
+            path.write_text(tidy(path.read_text(encoding="utf-8"), up, home), encoding="utf-8")
+    for path in pages: path.write_text(alive(path.read_text(encoding="utf-8"), path), encoding="utf-8")
 
 
 if __name__ == "__main__":
     config = get_config(ROOT)
     if "--built" in sys.argv: built(ROOT / "_docs", f"{config.doc_host}{config.doc_baseurl}".rstrip("/"))
-    else: before(os.environ.get("GITHUB_REPOSITORY", ""))
+    else: before(repository(ROOT))
