@@ -1,10 +1,8 @@
 """The pages as a reader without a kernel gets them: drawn, moved by mouse and by keyboard, read by axe, on a phone."""
 import base64
 import contextlib
-import importlib.util
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -18,8 +16,9 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from nbdev.config import get_config, nbpath2html
 
+import docs
 import pages
-from conftest import ROOT, copied
+from conftest import REPOSITORY, ROOT, addressed, copied
 from infoprompt.show.explore import frame
 from infoprompt.show.figures import told
 
@@ -31,9 +30,6 @@ WITH_FIGURES = [name for name, path in NAMES.items() if FRAGMENT.search(path.rea
 SHOTS = ROOT / "build/screenshots"
 FIGURE = "figure.infoprompt"
 HOME = "https://somebody.github.io/somewhere"  # of a repository that is made up
-TOOL = importlib.util.spec_from_file_location("docs_tool", ROOT / "tools/docs.py")
-SITE = importlib.util.module_from_spec(TOOL)
-TOOL.loader.exec_module(SITE)
 MEGABYTE = 2**20
 
 DRAWN = """count => document.querySelectorAll("figure.infoprompt .plot .main-svg:first-child").length >= count"""
@@ -45,6 +41,20 @@ STATE = """figure => {
 }"""
 OVERFLOW = """() => [...document.querySelectorAll("figure.infoprompt, figure.infoprompt :not(svg *)")]
   .filter(node => node.getBoundingClientRect().right > innerWidth + 1).map(node => node.outerHTML.slice(0, 200))"""
+PAGE_OVERFLOW = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+  [...document.querySelectorAll("main *")]
+  .filter(node => node.getBoundingClientRect().right > innerWidth + 1 && !node.closest(".wide, .cell-output, svg"))
+  .map(node => node.outerHTML.slice(0, 200))"""
+# Words of a table or a heading that stand on two lines.
+CUT = """() => [...document.querySelectorAll("main :is(th, td, h1, h2)")].flatMap(node => {
+  const texts = document.createTreeWalker(node, NodeFilter.SHOW_TEXT), range = document.createRange(), found = [];
+  while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/[A-Za-z]{3,}/g)) {
+    range.setStart(texts.currentNode, word.index);
+    range.setEnd(texts.currentNode, word.index + word[0].length);
+    if (new Set([...range.getClientRects()].map(box => Math.round(box.top))).size > 1) found.push(word[0]);
+  }
+  return found;
+})"""
 # The text of axes and legends, whose contrast axe does not measure in an svg.
 FAINT = """() => {
   const probe = document.createElement("p"), rgb = colour => colour.match(/[\\d.]+/g).map(Number);
@@ -66,10 +76,9 @@ FAINT = """() => {
 def built_by_quarto(folder: Path  # a copy of the project
                     ) -> Path:
     "Build the real site, as .github/workflows/docs.yml does."
-    environment = os.environ | dict(GITHUB_REPOSITORY="somebody/somewhere")
-    docs, tool = Path(sysconfig.get_path("scripts")) / "nbdev-docs", [sys.executable, "tools/docs.py"]
-    for command in tool, [docs, "--n-workers=1"], [*tool, "--built"]:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    program, tool = Path(sysconfig.get_path("scripts")) / "nbdev-docs", [sys.executable, "tools/docs.py"]
+    for command in tool, [program, "--n-workers=1"], [*tool, "--built"]:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "_docs"
 
@@ -80,6 +89,7 @@ def plain_site(processed, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(processed / "images", folder / "images")
     pages.written(processed, folder)
+    docs.built(folder, HOME)
     return folder
 
 
@@ -88,7 +98,7 @@ def real_site(tmp_path_factory) -> Path:
     "The site as it is published, where Quarto is."
     if not shutil.which("quarto"):
         pytest.skip("no quarto on the PATH: the real site is not built here, its pages are tried without it")
-    return built_by_quarto(copied(tmp_path_factory.mktemp("real")))
+    return built_by_quarto(addressed(copied(tmp_path_factory.mktemp("real"))))
 
 
 @pytest.fixture(scope="module", params=["plain", "real"])
@@ -146,6 +156,17 @@ def test_page_keeps_nobody_out(browser, site, name):
         assert not faults(page)
         assert page.get_attribute("html", "lang") == "en" and page.title() and page.locator("main h1").count() == 1
         assert page.locator("img:not([alt]), img[alt='']").count() == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_in_the_dark_on_a_phone(browser, site, name):
+    with opened(browser, site, name) as page:
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size(dict(width=390, height=844))
+        page.wait_for_function("[...document.querySelectorAll('.plot .main-svg')].every(s => s.clientWidth <= 390)")
+        assert page.evaluate(PAGE_OVERFLOW) == []
+        assert page.evaluate(CUT) == []
+        assert not faults(page)
 
 
 def state(figure) -> dict:
@@ -363,13 +384,57 @@ def test_home_says_how_long_a_lesson_takes(path):
     assert abs(told - minutes(path)) <= max(5, told / 3), f"{path.name} takes {minutes(path):.0f} minutes"
 
 
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_shows_each_function_once_as_code(processed, path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    exported = [name for cell in cells if re.match(r"#\|\s*export", text := "".join(cell["source"]))
+                for name in docs.defined(re.sub("(?m)^#\\|.*", "", text))]
+    found = json.loads((processed / path.name).read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in found if cell["cell_type"] == "code")
+    shown = [name for cell in found if cell["cell_type"] == "code" and "source" in cell
+             for name in docs.defined(re.sub("(?m)^[#%].*", "", "".join(cell["source"])))]
+    assert not [name for name in exported if shown.count(name) != 1]
+    assert "show_doc(" not in code and "Exported source" not in code
+
+
+def slug(heading: str) -> str:
+    "The anchor that Quarto gives a heading."
+    text = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()
+    return re.sub(r"^[^a-z]+", "", re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", text).strip()))
+
+
+def anchors(path: Path  # of a notebook
+            ) -> set[str]:
+    "Where a link into a page can lead: its headings, and what it defines."
+    sources = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    headings = [line for text in sources for line in re.findall(r"(?m)^#{2,} (.+)$", text)]
+    names = re.findall(r"(?m)^(?:def|class) (\w+)", "\n".join(sources))
+    return {slug(heading) for heading in headings} | {name.lower() for name in names}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_into_a_page_lead_to_a_heading(path):
+    text = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+                     if cell["cell_type"] == "markdown")
+    links = [(path.parent / target if target else path, place)
+             for target, place in re.findall(r"\]\(([\w./-]*\.ipynb)?#([^)]+)\)", text)]
+    assert not [f"{target.name}#{place}" for target, place in links if place not in anchors(target.resolve())]
+
+
+def test_no_link_stands_inside_a_link(processed):
+    for path in processed.rglob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        assert not re.findall(r"\[[^\[\]]*\[`[^`]+`\]\([^)]*\)[^\[\]]*\]\(", text), path.name
+
+
 def test_pages_know_where_they_stand(processed):
     "The made-up repository's addresses, and a badge in each lesson."
     project, found = processed.parent, get_config(processed.parent)
     assert (found.git_url, found.doc_host + found.doc_baseurl) == ("https://github.com/somebody/somewhere", HOME)
     assert yaml.safe_load((project / "nbs/nbdev.yml").read_text())["website"]["repo-url"] == found.git_url
     for path in LESSONS:
-        link = f"colab.research.google.com/github/somebody/somewhere/blob/main/nbs/{path.name})"
+        link = f"colab.research.google.com/github/somebody/somewhere/blob/main/nbs/{path.name}\\""
         assert (processed / path.name).read_text(encoding="utf-8").count(link) == 1
 
 
@@ -385,11 +450,12 @@ def test_built_pages_load_nothing_from_elsewhere(tmp_path):
     page = tmp_path / "reference/page.html"
     page.parent.mkdir()
     page.write_text(f"""{kept}
+<p><a href="../blob/main/infoprompt/core.py#L37" target="_blank" style="float:right">source</a></p>
 <script src="https://cdn.jsdelivr.net/npm/requirejs@2.3.6/require.min.js" integrity="sha384-x" crossorigin="a"></script>
 <script src="https://cdnjs.cloudflare.com/ajax/libs/jquery/3.5.1/jquery.min.js" data-relocate-top="true"></script>
 <script type="application/javascript">define('jquery', [],function() {{return window.jQuery;}})</script>
 <a title="y" href="{HOME}/core.html#fit">fit</a>""")
-    SITE.built(tmp_path, HOME)
+    docs.built(tmp_path, HOME)
     assert page.read_text().split() == f'{kept} <a title="y" href="../core.html#fit">fit</a>'.split()
 
 
@@ -400,9 +466,49 @@ def luminance(colour: str) -> float:
     return sum(weight * c for weight, c in zip((.2126, .7152, .0722), linear))
 
 
-@pytest.mark.parametrize("text, ground", [("body-color", "body-bg"), ("link-color", "body-bg"),
-                                          ("code-color", "code-bg")])
-def test_dark_colours_can_be_read(text, ground):
-    found = dict(re.findall(r"^\$([\w-]+): (#\w{6});", (ROOT / "nbs/dark.scss").read_text(), re.M))
-    dark, light = sorted(luminance(found[name]) for name in (text, ground))
-    assert (light + .05) / (dark + .05) >= 4.5
+def contrast(text: str, ground: str) -> float:
+    "Of two colours, as WCAG has it."
+    dark, light = sorted(map(luminance, (text, ground)))
+    return (light + .05) / (dark + .05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_can_be_read(theme):
+    found = dict(light=pages.LIGHT, dark=pages.DARK)[theme] | pages.colours(f"{theme}.scss")
+    pairs = [("body-color", "body-bg"), ("link-color", "body-bg"), ("link-color", "code-bg"), ("code-color", "code-bg"),
+             ("pre-color", "body-bg")]
+    told = {f"{text} on {ground}": contrast(found[text], found[ground]) for text, ground in pairs}
+    told |= {ink: contrast(ink, found["code-block-bg"]) for ink in pages.INK[theme == "dark"]}
+    assert not {pair: ratio for pair, ratio in told.items() if ratio < 4.5}
+
+
+def test_markdown_of_a_page_is_text(tmp_path):
+    "What Quarto writes of a page: a figure with its scripts, links to notebooks, nbdev's links."
+    page = tmp_path / "reference/page.html.md"
+    page.parent.mkdir()
+    page.write_text(f"""# Page
+
+<!-- WARNING: THIS FILE WAS AUTOGENERATED! DO NOT EDIT! -->
+
+[`fit`]({HOME}/core.html#fit), [why](../04_why.ipynb#so), <a href="tasks.ipynb">tasks</a>, [out](https://a.b/c.html#d)
+
+<a href="./blob/main/infoprompt/core.py#L37" target="_blank"
+style="float:right; font-size:smaller">source</a>
+
+<figure id="fig-1"><figcaption>It falls</figcaption><div role="img" aria-label="A curve &amp; a line.">x</div></figure>
+<script>(() => {{ show("</div>") }})()</script>
+""")
+    docs.built(tmp_path, HOME)
+    assert page.read_text() == """# Page
+
+[`fit`](../core.html.md), [why](../why.html.md), <a href="tasks.html.md">tasks</a>, [out](https://a.b/c.html#d)
+
+*Figure: It falls.* A curve & a line.
+"""
+
+
+def test_a_link_keeps_only_a_place_that_is_there(tmp_path):
+    (tmp_path / "a.html").write_text('<h2 id="here">x</h2>')
+    (tmp_path / "b.html").write_text('<a href="a.html#here">1</a> <a href="a.html#_gone">2</a>')
+    docs.built(tmp_path, HOME)
+    assert (tmp_path / "b.html").read_text() == '<a href="a.html#here">1</a> <a href="a.html">2</a>'
