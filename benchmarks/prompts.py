@@ -36,7 +36,7 @@ from infoprompt.engine.population import Population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.starts import inform
 from infoprompt.show.weights import TASKS, is_stuck, stored_weights
-from infoprompt.study.live import carried
+from infoprompt.study.live import carried, laid_out
 from infoprompt.study.sweeps import Alone, plan, run_part
 from made import made
 
@@ -52,11 +52,10 @@ def state(*seeds, name: str) -> int:
 
 def noise() -> dict:
     "Orders of rows and of batches, and seeds of each step's noise: the same for every task."
-    steps = SHOTS // BATCH
-    orders = lambda seeds, n: [[np.random.default_rng([*seed, epoch][::-1] if n == steps else [*seed, epoch])
-                                .permutation(n).tolist() for epoch in range(EPOCHS)] for seed in seeds]
+    steps, order = SHOTS // BATCH, lambda *seeds, n: np.random.default_rng(seeds).permutation(n).tolist()
     streams = lambda name: [[[state(s, e, i, name=name) for i in range(steps)] for e in range(EPOCHS)] for s in SEEDS]
-    return dict(rows=orders([[s] for s in SEEDS], SHOTS), batches=orders([[0]], steps)[0],
+    return dict(rows=[[order(s, e, n=SHOTS) for e in range(EPOCHS)] for s in SEEDS],
+                batches=[order(e, 0, n=steps) for e in range(EPOCHS)],
                 head=streams("head"), rep=streams("rep"), critic=[state(s, name="rep_critic") for s in SEEDS])
 
 
@@ -114,7 +113,7 @@ def prompts_of(task: str, encoder: Encoder) -> dict:
     found = dict(untrained=(start, start.evaluate(test)["accuracy"]))
     found |= {name: trained(task, name, seed, encoder) for name, seed in seeds.items()}
     asked = first_wrong([*test], found["stuck"][0], start)
-    return dict(asked=asked, prompts={name: dict(seed=seeds.get(name, seeds["plain"]), test=round(score, 3),
+    return dict(asked=asked, places=laid_out(start, asked), prompts={name: dict(seed=seeds.get(name, seeds["plain"]), test=round(score, 3),
                                                  **carried(model, asked)) for name, (model, score) in found.items()})
 
 

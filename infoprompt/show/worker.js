@@ -93,7 +93,7 @@ const pushesOf = (nano, run, batch, drawn) => {
   return {ce: norm(ce), rep: norm(rep), head: norm(head), cos_rep: cosine(rep), cos_head: cosine(head)};
 };
 
-// Where a training stands; `go` takes it on from there. plan: settings, rows and held ({text (, pair), label}), orders
+// Where a training stands; `go` takes it on from there. plan: id, settings, rows and held ({text (, pair), label}), orders
 // (epoch -> permutation), turns (epoch -> order of batches), seeds ({head, rep}: one a step).
 const newSession = (nano, plan) => {
   const run = beginRun(nano, plan.settings), rows = prepare(nano, run, plan.rows);
@@ -158,16 +158,17 @@ const work = () => {
   let nano = null, session = null, running = false, halted = false;
   const breathe = () => new Promise(done => setTimeout(done)); // so that a message can come in
   const go = async () => {
+    const {id, run} = session, send = message => postMessage({id, ...message});
     running = true;
     halted = false;
-    if (!session.run.step) postMessage(toldOf(nano, session));
-    while (session.run.step < session.run.steps && !halted) {
-      if (stepOn(nano, session)) postMessage(toldOf(nano, session));
-      postMessage({step: session.run.step, steps: session.run.steps});
+    if (!run.step) send(toldOf(nano, session));
+    while (run.step < run.steps && !halted) {
+      if (stepOn(nano, session)) send(toldOf(nano, session));
+      send({step: run.step, steps: run.steps});
       await breathe();
     }
     running = false;
-    postMessage({ended: session.run.step, steps: session.run.steps});
+    send({ended: run.step, steps: run.steps});
   };
   const answers = {
     load: asset => {
@@ -182,17 +183,17 @@ const work = () => {
     },
     go, // on, from where the last training was stopped
     stop: () => { halted = true; },
-    test: ({prompt, rows}) => {
+    test: ({id, prompt, rows}) => {
       const run = asRun(nano, prompt), laid = encodeRows(nano, rows, run.template, run.n_prompt);
-      postMessage({tested: judge(nano, run, laid).accuracy});
+      postMessage({id, tested: judge(nano, run, laid).accuracy});
     },
-    ask: ({id, prompts, row}) => postMessage({asked: id, answers: prompts.map(one => askOne(nano, one, row)),
+    ask: ({id, prompts, row}) => postMessage({id, answers: prompts.map(one => askOne(nano, one, row)),
       places: placesOf(nano, prompts[0], row, prompts[0].prompt.length / nano.width)}),
   };
   onmessage = async ({data}) => {
     for (const [kind, given] of Object.entries(data)) try { await answers[kind](given); } catch (error) {
       running = false;
-      postMessage({error: error.message});
+      postMessage({id: given?.id ?? session?.id, error: error.message});
     }
   };
 };
