@@ -9,9 +9,10 @@ const answerOf = ({name, about}, labels, {chances, words}) => make("div", {role:
   make("strong", {}, name), make("p", {}, about), ...Object.keys(labels).map((label, c) => {
     const bar = make("i"), most = chances[c] === Math.max(...chances);
     bar.style.width = `${100 * chances[c]}%`;
-    return make("div", {className: most ? "bar most" : "bar"}, make("span", {}, label), make("div", {}, bar),
-      make("output", {}, chances[c].toFixed(2)));
-  }), make("p", {}, `[MASK]: ${words.map(([word, p]) => `${word} ${p.toFixed(2)}`).join(", ")}`));
+    return make("div", {className: most ? "bar most" : "bar"}, make("span", {}, label),
+      make("output", {}, chances[c].toFixed(2)), make("div", {}, bar));
+  }), make("p", {}, `[MASK]: ${words.filter(([, p]) => p >= .001).map(([word, p]) =>
+    `${word} ${(100 * p).toFixed(p < .0995 ? 1 : 0)}\xa0%`).join(", ")}`));
 
 const askHere = (place, spec) => {
   let worker = null, known = null, asked = 0, touched = false, yours = spec.yours, wait = null;

@@ -58,7 +58,7 @@ const choice = ({name, label, values, start, published}, act) => {
   const told = value => value + (value === published ? " (published)" : "");
   const select = make("select", {name, onchange: act}, ...values.map(value => make("option", {}, told(value))));
   select.selectedIndex = values.indexOf(start);
-  return {name, node: make("label", {}, label, select), value: () => values[select.selectedIndex],
+  return {name, label, node: make("label", {}, label, select), value: () => values[select.selectedIndex],
     set: value => { select.selectedIndex = values.indexOf(value); }};
 };
 
@@ -109,8 +109,8 @@ const trainHere = (place, spec) => {
   extra.append(terms);
   const settings = () => Object.fromEntries(fields.map(field => [field.name, field.value()]));
   const majority = () => spec.tasks[settings().task].majority[settings().seed];
-  const paced = () => at ? `step ${at} of ${spec.epochs * spec.steps}${speed ? `, ${speed.toFixed(1)} steps a second` : ""}`
-    : "";
+  const paced = () => !at ? "" : `step ${at} of ${spec.epochs * spec.steps}`
+    + (speed ? `, ${speed.toFixed(1)} steps a second` : "");
 
   const redraw = () => {
     const stored = storedOf(spec, settings()), width = Math.max(280, Math.min(place.clientWidth || 600, 900));
@@ -151,7 +151,7 @@ const trainHere = (place, spec) => {
       const {task} = settings(), {labels, template} = spec.tasks[task];
       best = one;
       window.infopromptYours = {task, labels, template, prompt: one.prompt, head: one.head,
-        about: `${fields.slice(1).map(field => `${field.name} ${field.value()}`).join(", ")}; epoch ${one.epoch}`};
+        about: fields.slice(1).map(({label, value}) => `${label} ${value()}`).join(", ") + `, epoch ${one.epoch}`};
       document.dispatchEvent(new Event("infoprompt:yours"));
     }
   };

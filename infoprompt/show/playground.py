@@ -116,15 +116,17 @@ LOOK = """<style>
 .infoprompt .strip .prompt { background: #f0a640; }
 .infoprompt .strip .mask { background: #2f6fb5; color: #fff; }
 .infoprompt .strip .unknown { background: #fff; color: #a3271f; outline: 2px dashed #c0392b; outline-offset: -2px; }
-.infoprompt .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5em, 1fr)); gap: .8em 1.4em; }
-.infoprompt .answers p { margin: .1em 0; font-size: .85em; }
-.infoprompt .bar { display: grid; grid-template-columns: 7.5em 1fr 2.6em; gap: .4em; align-items: center;
-  font-size: .85em; }
+.infoprompt .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.4em, 1fr)); gap: .8em 1.2em; }
+.infoprompt .answers p { margin: .1em 0; font-size: .85em; line-height: 1.35; }
+.infoprompt .answers strong { color: inherit; }
+.infoprompt .bar { display: grid; grid-template-columns: 1fr auto; font-size: .85em; line-height: 1.3; }
 .infoprompt .bar span { overflow-wrap: anywhere; }
-.infoprompt .bar i { display: block; height: .8em; background: #80848c; border-radius: .15em; min-width: 1px; }
+.infoprompt .bar div { grid-column: 1 / 3; margin-bottom: .2em; }
+.infoprompt .bar i { display: block; height: .6em; background: #80848c; border-radius: .15em; min-width: 1px; }
 .infoprompt .bar.most i { background: #3b8ee0; }
 .infoprompt .bar.most { font-weight: 600; }
-.infoprompt .bar output { min-width: 0; font-weight: inherit; text-align: right; }
+.infoprompt .bar output { min-width: 0; font-weight: inherit; }
+.infoprompt.still figcaption { min-height: 0; }
 </style>"""
 
 # %% ../../nbs/reference/show/playground.ipynb #7a61001a
@@ -145,8 +147,8 @@ def answer_html(
 ) -> str:
     "One prompt's answer: a bar for each label, and the most likely words at [MASK]."
     bar = lambda label, p: (f'<div class="bar{" most" * (p == max(chances))}"><span>{html.escape(label)}</span>'
-                            f'<div><i style="width: {100 * p:.1f}%"></i></div><output>{p:.2f}</output></div>')
-    told = ", ".join(f"{word} {p:.2f}" for word, p in words)
+                            f'<output>{p:.2f}</output><div><i style="width: {100 * p:.1f}%"></i></div></div>')
+    told = ", ".join(f"{word} {100 * p:.{int(p < .0995)}f}\xa0%" for word, p in words if p >= .001)
     return (f'<div role="group" aria-label="{html.escape(name)}"><strong>{html.escape(name)}</strong>'
             f'<p>{html.escape(about)}</p>{"".join(map(bar, labels, chances))}<p>[MASK]: {html.escape(told)}</p></div>')
 
@@ -211,8 +213,8 @@ def five_answers(
 ) -> Element:  # without any script
     "What five prompts make of one sentence."
     own = ask_task(task)
-    return Element(f'{LOOK}\n<figure class="infoprompt"><figcaption>{CAPTION}</figcaption>{answers_html(own)}</figure>',
-                   f"{CAPTION}: {' / '.join(own['asked'].values())}")
+    figure = f'<figure class="infoprompt still"><figcaption>{CAPTION}</figcaption>{answers_html(own)}</figure>'
+    return Element(f"{LOOK}\n{figure}", f"{CAPTION}: {' / '.join(own['asked'].values())}")
 
 # %% ../../nbs/reference/show/playground.ipynb #7a610024
 NEEDS = ("<noscript><p>To try this yourself, switch JavaScript on; what stands here was computed beforehand, in "
@@ -230,7 +232,7 @@ def alive(
     "A figure with its script."
     code = "\n".join([brought() if weights else "", RENDERER, *map(script, scripts)])
     run = f'for (const place of document.querySelectorAll("#{ident}")) {call}(place, {script_json(spec)});'
-    return (f'{LOOK}\n<figure id="{ident}" class="infoprompt">{still}{NEEDS}</figure>\n'
+    return (f'{LOOK}\n<figure id="{ident}" class="infoprompt still">{still}{NEEDS}</figure>\n'
             f"<script>(() => {{\n{code}\n{run}\n}})();</script>")
 
 # %% ../../nbs/reference/show/playground.ipynb #7a610026
@@ -254,7 +256,7 @@ def with_yours(
 
 # %% ../../nbs/reference/show/playground.ipynb #7a610028
 def ask_page(
-    yours:dict|None=None,  # a prompt of the reader's: task, labels, template, prompt, head, about, asked, places, answer
+    yours:dict|None=None,  # the reader's: task, labels, template, prompt, head, about, asked, places, answer
     weights:bool=True,  # whether this element brings nano's weights; False: another one of the page does
 ) -> Element:
     "Ask five prompts a sentence of your own."

@@ -93,8 +93,8 @@ const pushesOf = (nano, run, batch, drawn) => {
   return {ce: norm(ce), rep: norm(rep), head: norm(head), cos_rep: cosine(rep), cos_head: cosine(head)};
 };
 
-// Where a training stands; `go` takes it on from there. plan: id, settings, rows and held ({text (, pair), label}), orders
-// (epoch -> permutation), turns (epoch -> order of batches), seeds ({head, rep}: one a step).
+// Where a training stands; `go` takes it on from there. plan: id, settings, rows and held ({text (, pair), label}),
+// orders (epoch -> permutation), turns (epoch -> order of batches), seeds ({head, rep}: one a step).
 const newSession = (nano, plan) => {
   const run = beginRun(nano, plan.settings), rows = prepare(nano, run, plan.rows);
   const held = encodeRows(nano, plan.held, run.template, run.n_prompt), per = plan.turns[0].length;
@@ -156,7 +156,8 @@ const placesOf = (nano, {template}, row, n) => {
 // ---- messages ----
 const work = () => {
   let nano = null, session = null, running = false, halted = false;
-  const breathe = () => new Promise(done => setTimeout(done)); // so that a message can come in
+  const {port1, port2} = new MessageChannel(); // so that messages can come in; a timer would wait 4 ms each time
+  const breathe = () => new Promise(done => { port1.onmessage = done; port2.postMessage(0); });
   const go = async () => {
     const {id, run} = session, send = message => postMessage({id, ...message});
     running = true;
