@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               nano_table=["benchmarks/results/nano_table.jsonl"],
               grid=["infoprompt/assets/weights_*.parquet"],
+              prompts=["infoprompt/assets/playground.json", "infoprompt/assets/prompts.json"],
               label_information=["infoprompt/assets/label_information.json",
                                  "benchmarks/results/label_information.json"],
               optimizers=["benchmarks/results/optimizers.json"],

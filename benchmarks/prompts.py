@@ -35,6 +35,7 @@ from infoprompt.engine.feeds import Rows
 from infoprompt.engine.population import Population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.starts import inform
+from infoprompt.show.playground import packed_rows
 from infoprompt.show.weights import TASKS, is_stuck, stored_weights
 from infoprompt.study.live import carried, laid_out
 from infoprompt.study.sweeps import Alone, plan, run_part
@@ -77,7 +78,7 @@ def rows_of(task: str, encoder: Encoder) -> dict:
     return dict(labels=whole.verbalizer, template=whole.template, **splits, test=test, columns=whole.columns,
                 majority=[majority(whole, d["validation"]["label"])["accuracy"] for d in each],
                 informed=[informed(task, s, d["train"], encoder) for s, d in zip(SEEDS, each)],
-                rows=[" / ".join(row[:-1]) for row in found], classes="".join(str(row[-1]) for row in found))
+                rows=packed_rows([" / ".join(row[:-1]) for row in found]), classes="".join(str(row[-1]) for row in found))
 
 
 def chosen(task: str) -> dict:

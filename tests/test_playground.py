@@ -38,10 +38,17 @@ def worker(tmp_path_factory):
     return file
 
 
+def unpacked(row) -> list:
+    "The texts of a packed row."
+    words, at = playground.nano_words(), playground.LETTERS.index
+    word = lambda two: words[64 * at(two[0]) + at(two[1])]
+    return [" ".join(word(text[i:i + 2]) for i in range(0, len(text), 2)) for text in row.split(",")]
+
+
 def plan_of(task, seed, **settings) -> dict:
     "What the page gives its worker, from the asset."
     noise, own = stored("playground")["noise"], stored("playground")["tasks"][task]
-    row = lambda i: dict(zip(own["columns"], own["rows"][i].split(" / "))) | dict(label=int(own["classes"][i]))
+    row = lambda i: dict(zip(own["columns"], unpacked(own["rows"].split(".")[i]))) | dict(label=int(own["classes"][i]))
     return dict(rows=[row(i) for i in own["train"][seed]], held=[row(i) for i in own["validation"][seed]],
                 orders=noise["rows"][seed], turns=noise["batches"],
                 seeds={name: sum(noise[name][seed], []) for name in ("head", "rep")},

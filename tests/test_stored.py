@@ -60,11 +60,12 @@ def agree(new, old, exact, room, where=slice(None)):
 def test_no_file_is_forgotten():
     names = {path.name for path in RESULTS.iterdir() if path.is_file()}
     assert REMADE <= names - {path.name for path in EARLIER} <= REMADE | TIMES | KEPT
-    assert {path.name for path in ASSETS.iterdir()} == {path.name for path in GRID} | {"training_run.json",
-                                                                                       "label_information.json"}
+    assert {path.name for path in ASSETS.iterdir()} == {path.name for path in GRID} | {
+        "training_run.json", "label_information.json", "playground.json", "prompts.json"}
 
 
-@pytest.mark.parametrize("file", [ASSETS / "training_run.json", *GRID, *(RESULTS / name for name in sorted(REMADE))],
+@pytest.mark.parametrize("file", [*(ASSETS / f"{name}.json" for name in (
+    "training_run", "playground", "prompts")), *GRID, *(RESULTS / name for name in sorted(REMADE))],
                          ids=lambda path: path.name)
 def test_a_file_is_of_todays_nano(file):
     made = about(file)
@@ -85,6 +86,25 @@ def test_training_run(script, same):
     assert {k: new[k] for k in ("untrained", "majority")} == {k: old[k] for k in ("untrained", "majority")}
     for q in "val_loss", "ce": agree(new["curves"][q]["value"], old["curves"][q]["value"], same(file["made"]), 2e-3,
                                      slice(3))
+
+
+def test_playground(script):
+    module, file = script("prompts"), json.loads((ASSETS / "playground.json").read_text())
+    assert file["noise"] == module.noise()
+    assert file["tasks"]["relation"] == json.loads(json.dumps(module.rows_of("relation", Encoder("nano"))))
+
+
+def test_prompts(script, same):
+    module, file = script("prompts"), json.loads((ASSETS / "prompts.json").read_text())
+    encoder, whole = Encoder("nano"), file["tasks"]
+    assert all({name: p["seed"] for name, p in whole[task]["prompts"].items() if name != "untrained"} ==
+               module.chosen(task) for task in whole)
+    old, asked = whole["sentiment"]["prompts"], whole["sentiment"]["asked"]
+    model, test = module.trained("sentiment", "plain", old["plain"]["seed"], encoder)
+    new = module.carried(model, asked)
+    if same(file["made"]): assert new == {k: old["plain"][k] for k in new}
+    agree(test, old["plain"]["test"], False, .05)
+    agree(new["answer"]["chances"], old["plain"]["answer"]["chances"], False, .1)
 
 
 @pytest.mark.parametrize("file", GRID, ids=lambda path: path.stem)

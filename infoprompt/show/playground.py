@@ -64,8 +64,7 @@ def task_spec(
     task:str,  # a task of nano
 ) -> dict:  # plain JSON
     "The rows of a task as a page takes them."
-    found = stored("playground")["tasks"][task]
-    return {k: v for k, v in found.items() if k != "columns"} | dict(rows=packed_rows(found["rows"]))
+    return {k: v for k, v in stored("playground")["tasks"][task].items() if k != "columns"}
 
 # %% ../../nbs/reference/show/playground.ipynb #7a610012
 def bits(
