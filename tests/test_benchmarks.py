@@ -10,6 +10,7 @@ import pytest
 from datasets import load_dataset
 
 from conftest import ROOT
+from infoprompt.base.files import read_whole
 from infoprompt.show.weights import read_runs
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
@@ -168,6 +169,21 @@ def test_nano_js(script):
     module.main()
     table = held(project, "benchmarks/results/nano_js.json")["table"]
     assert set(table) == {"blocked", "plain"} and all(x > 0 for row in table.values() for x in row.values())
+
+
+def test_landscape(script, monkeypatch):
+    small = dict(EPOCHS=1, SHOTS=8, SIDE=3, STEPS=1)
+    module, project = script("landscape", "--tasks", "sentiment", **small)
+    monkeypatch.setattr(importlib.import_module("grid"), "EPOCHS", 1)
+    module.main()
+    facts, tensors = read_whole(project / "infoprompt/assets/landscape_sentiment.safetensors")
+    assert facts["seeds"] == module.seeds("sentiment") and facts["steps"] == 1
+    for kind in module.KINDS:
+        assert tensors[f"{kind}/four/val_loss"].shape == tensors[f"{kind}/one/l_rep"].shape == (3, 3)
+        assert tensors[f"{kind}/path/push"].shape == (3, 1, 5)
+    assert len(held(project, "infoprompt/assets/word_plane.json")["words"]) == 376
+    monkeypatch.setattr(module, "piece", None)  # what is there is not run again
+    module.main()
 
 
 def test_label_information(script):

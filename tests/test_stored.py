@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from conftest import ROOT
+from infoprompt.base.files import read_whole
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import QUANTITIES, pack_runs, read_runs
 from infoprompt.study.experiments import run_job, stored
 
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
+LANDS = sorted(ASSETS.glob("landscape_*.safetensors"))
 EARLIER = sorted(RESULTS.glob("evidence_*.parquet"))  # of an earlier nano, as lesson 9 says
 TIMES = {"nano_js.json", "population.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
          "times.json"}  # nothing to compare
@@ -46,6 +48,7 @@ def same(script):
 def about(file):
     "What made a file: command, commit, versions, processor, threads, nano."
     if file.suffix == ".parquet": return pd.read_parquet(file).attrs
+    if file.suffix == ".safetensors": return read_whole(file)[0]["made"]
     if file.suffix == ".jsonl": return json.loads(file.read_text().splitlines()[0])["made"]
     return json.loads(file.read_text())["made"]
 
@@ -60,12 +63,12 @@ def agree(new, old, exact, room, where=slice(None)):
 def test_no_file_is_forgotten():
     names = {path.name for path in RESULTS.iterdir() if path.is_file()}
     assert REMADE <= names - {path.name for path in EARLIER} <= REMADE | TIMES | KEPT
-    assert {path.name for path in ASSETS.iterdir()} == {path.name for path in GRID} | {
-        "training_run.json", "label_information.json", "playground.json", "prompts.json"}
+    assert {path.name for path in ASSETS.iterdir()} == {path.name for path in (*GRID, *LANDS)} | {
+        "training_run.json", "label_information.json", "playground.json", "prompts.json", "word_plane.json"}
 
 
 @pytest.mark.parametrize("file", [*(ASSETS / f"{name}.json" for name in (
-    "training_run", "playground", "prompts")), *GRID, *(RESULTS / name for name in sorted(REMADE))],
+    "training_run", "playground", "prompts", "word_plane")), *GRID, *LANDS, *(RESULTS / name for name in sorted(REMADE))],
                          ids=lambda path: path.name)
 def test_a_file_is_of_todays_nano(file):
     made = about(file)
@@ -119,6 +122,19 @@ def test_grid(script, same, file, monkeypatch, tmp_path):
     assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
     # Trained alone here, among 48 there: sums of another order, even on the same machine.
     for q in QUANTITIES: agree(new[q], old[q], False, 1 / 64 + .004, slice(3))
+
+
+@pytest.mark.parametrize("file", LANDS, ids=lambda path: path.stem)  # more of them: tests/test_landscape.py
+def test_landscape(script, file):
+    (facts, tensors), module, encoder = read_whole(file), script("landscape"), Encoder("nano")
+    plane = json.loads((ASSETS / "word_plane.json").read_text())
+    agree(module.word_plane(encoder)["axes"], plane["axes"], False, 1e-6)
+    kind, seed = next(iter(facts["seeds"].items()))
+    data = module.load_data(f"nano/{facts['task']}", module.SHOTS, seed)
+    model, at = module.one_vector(facts["task"], data, seed, plane, encoder)
+    old = {k.removeprefix(f"{kind}/one/"): x for k, x in tensors.items() if k.startswith(f"{kind}/one/")}
+    new = module.terms_at(model, data, seed, at(torch.stack([old["us"][[2, 9]], old["vs"][[5, 5]]], 1)))
+    for k, x in new.items(): agree(x, old[k][5, [2, 9]], False, 1e-3)
 
 
 @pytest.mark.parametrize("method", ["majority", "zero-shot", "untrained", "probe", "plain"])
