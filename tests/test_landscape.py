@@ -180,7 +180,7 @@ def test_the_path_says_what_it_draws(task, kind, weights, epoch):
     assert f"by {turned.min():.0f}° to {turned.max():.0f}°" in said
     words = [text.removeprefix("<b>").removesuffix("</b>").replace("&lt;", "<").replace("&gt;", ">")
              for text in traces["now"].text]
-    assert ", ".join(words) in said
+    assert ", ".join(f"“{word}”" for word in words) in said
     shares = {t.name: t.y for t in fig.data if t.yaxis == "y2"}
     if weights == "plain":
         assert "all of the push is cross-entropy's" in said and shares["cross-entropy"][epoch - 1] == 1

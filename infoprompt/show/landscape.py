@@ -89,7 +89,7 @@ def map_of_words() -> list:  # traces
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0016
 def ways_of(
     xy,  # (epoch, vector, 2)
-    nearest:list,  # one word a vector
+    nearest,  # (vector,) numbers of words
     epoch:int,  # 0 for the start
 ) -> list:  # traces
     "Each vector's whole path, its start as a ring, and where it is, with its nearest word."
@@ -101,8 +101,8 @@ def ways_of(
     ring = dict(color=list(VECTORS), size=10, symbol="circle-open", line=dict(width=2))
     now = dict(color=list(VECTORS), size=13, line=dict(width=1, color="#fff"))
     return [*ways, at(0) | dict(mode="markers", marker=ring, name="start"),
-            at(epoch) | dict(mode="markers+text", marker=now, name="now", text=[f"<b>{escape(w)}</b>" for w in nearest],
-                             textposition="bottom center", textfont_size=13)]
+            at(epoch) | dict(mode="markers+text", marker=now, name="now", text=[
+                f"<b>{escape(plane()['words'][i][0])}</b>" for i in nearest], textposition="bottom center", textfont_size=13)]
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0017
 def pushes_of(
@@ -123,9 +123,9 @@ def path_numbers(
 ) -> tuple:  # a template and its numbers
     "What the figure says of one epoch."
     turn, words = np.degrees(np.arccos(np.clip(run["turn"][epoch], -1, 1))), plane()["words"]
-    names = [words[i][0] for i in run["nearest"][epoch]]
+    names = ", ".join(f"“{words[i][0]}”" for i in run["nearest"][epoch])
     share, push = shares_of(run["push"])[epoch - 1], run["push"][epoch - 1]
-    numbers = dict(epoch=epoch, least=float(turn.min()), most=float(turn.max()), words=", ".join(names),
+    numbers = dict(epoch=epoch, least=float(turn.min()), most=float(turn.max()), words=names,
                    score=float(run["score"][epoch]), ce=float(share[0]))
     says = ("After epoch {epoch} the vectors have turned by {least:.0f}° to {most:.0f}° and are nearest to {words}; "
             "validation accuracy {score:.2f}; ")
@@ -166,19 +166,19 @@ def fig_path(
              "{seed}. The plane shows {words_shown:.0%} of the variance of the words, {path_shown:.0%} of the path's. "
              "Beside it, by epoch, each term's share of the push and its cosine with cross-entropy's. " + says + ".")
     mark = dict(type="line", xref="x2", x0=epoch, x1=epoch, y0=0, y1=1, line=dict(color=GREY, width=1.5, dash="dot"))
-    names = [plane()["words"][i][0] for i in run["nearest"][epoch]]
     layout = _path_layout() | dict(title_text=told(says, numbers), shapes=[mark | dict(yref=f"y{i} domain")
         for i in (2, 3)], meta=dict(sentence=says, about=about, numbers=numbers, narrow=NARROW_PATH))
     shown = "first direction<br>variance shown: {words_shown:.0%} of the words', {path_shown:.0%} of the path's"
     layout["xaxis"] = layout["xaxis"] | dict(title_text=told(shown, numbers))
-    return go.Figure([*map_of_words(), *ways_of(run["xy"], names, epoch), *pushes_of(run["push"])], layout)
+    return go.Figure([*map_of_words(), *ways_of(run["xy"], run["nearest"][epoch], epoch), *pushes_of(run["push"])], layout)
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d001b
 def explore_path() -> Explorer:  # as the last value of a cell it is drawn
     "A prompt's path among the words, epoch by epoch."
-    chips = lambda values, label, published=None: Stops(list(values), label, published, chips=True)
+    chips = lambda values, label: Stops(list(values), label, chips=True)
     return explore(fig_path, task=chips(TASKS, "task"), kind=chips(KINDS, "seed whose plain run"),
-                   weights=chips(WEIGHTS, "weights"), epoch=Stops(list(range(1, 31)), "epoch"))
+                   weights=chips(WEIGHTS, "weights"),
+                   epoch=Stops([1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30], "epoch"))
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d001f
 def corner_weights(
@@ -200,8 +200,8 @@ def surface_of(
 ) -> np.ndarray:  # the same shape
     "One term, or the whole loss with the published weights on training rows."
     beta, gamma = WEIGHTS["published"]
-    name = SURFACES[surface]
-    return terms["ce"] + beta * terms["l_rep"] + gamma * terms["l_head"] if name == "loss" else terms[name]
+    if SURFACES[surface] != "loss": return terms[SURFACES[surface]]
+    return terms["ce"] + beta * terms["l_rep"] + gamma * terms["l_head"]
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0022
 def height_at(
@@ -215,13 +215,14 @@ def height_at(
 def hills_of(
     found:dict,  # of a space: us, vs and the terms
     surface:str,  # a key of `SURFACES`
-) -> list:  # traces: the heights as colours, and lines of equal height
+    low:float, high:float,  # the range of the colours
+) -> list:  # traces: the heights as colours, and twelve lines of equal height
     "A surface seen from above."
     rows = [as_list(row) for row in surface_of(found, surface)]
     both = dict(x=as_list(found["us"]), y=as_list(found["vs"]), z=rows, hoverinfo="skip", showlegend=False)
     return [both | dict(type="heatmap", zsmooth="best", coloraxis="coloraxis", name="height"),
-            both | dict(type="contour", contours=dict(coloring="none"), ncontours=16, showscale=False,
-                        line=dict(color="rgba(30,40,60,.35)", width=1), name="equal height")]
+            both | dict(type="contour", showscale=False, line=dict(color="rgba(30,40,60,.35)", width=1), contours=dict(
+                coloring="none", **dict(zip(("start", "end", "size"), as_list([low, high, (high - low) / 12 or 1.])))))]
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0024
 RUNNERS = {"plain": "#1f6fd0", "published": "#d9480f", "β = 1": "#0b7a55"}
@@ -319,10 +320,10 @@ def fig_landscape(
     about = f"A map of {surface} in nats, dark where it is high, with paths on it. {STANDS[short]}{says}."
     layout = dict(xaxis=side(found["us"], AXES[short][0]), yaxis=side(found["vs"], AXES[short][1], scaleanchor="x"),
                   dragmode=False, title_text=told(says, numbers), coloraxis=dict(
-                      colorscale=PALE, cmin=float(f"{low:.4g}"), cmax=float(f"{high:.4g}"),
+                      colorscale=PALE, **dict(zip(("cmin", "cmax"), as_list([low, high]))),
                       colorbar=dict(thickness=12, title_text="nats", outlinewidth=0)),
                   meta=dict(sentence=says, about=about, numbers=numbers, narrow=NARROW_LAND))
-    return quiet(go.Figure([*hills_of(found, surface), *trails_of(found, short)], layout), 620)
+    return quiet(go.Figure([*hills_of(found, surface, low, high), *trails_of(found, short)], layout), 620)
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d002a
 NARROW_LAND = {"height": 520, "coloraxis.colorbar.orientation": "h", "coloraxis.colorbar.y": -.22,
