@@ -188,7 +188,9 @@ def test_the_path_says_what_it_draws(task, kind, weights, epoch):
         assert sum(y[epoch - 1] for y in shares.values()) == pytest.approx(1, abs=1e-3)
         assert numbers["rep"] == pytest.approx(shares["β·L_rep"][epoch - 1], abs=1e-3)
         cosine = next(t.y for t in fig.data if t.yaxis == "y3" and t.name == "β·L_rep")
-        assert f"{numbers['rep']:.0%} of the push, at a cosine of {cosine[epoch - 1]:+.2f}" in said
+        rep = shares["β·L_rep"]
+        assert f"of the push {numbers['rep']:.1%} is β·L_rep's (at most {max(rep):.0%}, in epoch " in said
+        assert max(rep) == rep[numbers["when"] - 1] and f"at a cosine of {cosine[epoch - 1]:+.2f} with" in said
     assert all(shape.x0 == epoch for shape in fig.layout.shapes)
     shown = fig.layout.xaxis.title.text
     assert f"{plane()['variance']:.0%} of the words'" in shown and f"{run['inside']:.0%} of the path's" in shown
@@ -216,10 +218,12 @@ def test_the_landscape_says_what_it_draws(task, kind, space, surface):
         assert "the plane holds {:.0%} and {:.0%}".format(*found["inside"]) in said
     else:
         assert len(trails) == 6
-        assert said.startswith(f"{surface}: {heat.z[len(heat.z) // 2][len(heat.z) // 2]:.2f} at the start")
+        assert said.startswith(f"{surface}: {want[len(want) // 2, len(want) // 2]:.2f} at the start")
         far = [np.hypot(t.x[-1], t.y[-1]) for t in trails[:3]]
         assert "by {:.2f} with cross-entropy alone, {:.2f} with the published weights and {:.2f}".format(*far) in said
     assert all((t.x[0], t.y[0]) == (0, 0) for t in trails)
+    assert said.endswith(f"on the map {want.min():.2f} to {want.max():.2f}")
+    assert fig.layout.coloraxis.cmax - fig.layout.coloraxis.cmin > .099  # flat land looks flat
 
 
 def test_the_paths_variance_on_the_plane_is_computed_from_the_path():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TASKS', 'KINDS', 'WEIGHTS', 'VECTORS', 'PUSHES', 'NARROW_PATH', 'SURFACES', 'SPACES', 'RUNNERS', 'PALE', 'AXES',
            'STANDS', 'NARROW_LAND', 'plane', 'projected', 'stored_landscape', 'shares_of', 'outermost', 'map_of_words',
-           'ways_of', 'pushes_of', 'path_numbers', 'fig_path', 'explore_path', 'corner_weights', 'surface_of',
+           'ways_of', 'pushes_of', 'path_numbers', 'fig_path', 'chips', 'explore_path', 'corner_weights', 'surface_of',
            'height_at', 'hills_of', 'trail', 'trails_of', 'ends_of', 'landscape_numbers', 'tones', 'fig_landscape',
            'explore_landscape']
 
@@ -101,8 +101,8 @@ def ways_of(
     ring = dict(color=list(VECTORS), size=10, symbol="circle-open", line=dict(width=2))
     now = dict(color=list(VECTORS), size=13, line=dict(width=1, color="#fff"))
     return [*ways, at(0) | dict(mode="markers", marker=ring, name="start"),
-            at(epoch) | dict(mode="markers+text", marker=now, name="now", text=[
-                f"<b>{escape(plane()['words'][i][0])}</b>" for i in nearest], textposition="bottom center", textfont_size=13)]
+            at(epoch) | dict(mode="markers+text", marker=now, name="now", textfont_size=13, text=[
+                f"<b>{escape(plane()['words'][i][0])}</b>" for i in nearest], textposition="bottom center")]
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0017
 def pushes_of(
@@ -124,15 +124,18 @@ def path_numbers(
     "What the figure says of one epoch."
     turn, words = np.degrees(np.arccos(np.clip(run["turn"][epoch], -1, 1))), plane()["words"]
     names = ", ".join(f"“{words[i][0]}”" for i in run["nearest"][epoch])
-    share, push = shares_of(run["push"])[epoch - 1], run["push"][epoch - 1]
+    every, push, cosine = shares_of(run["push"]), run["push"][epoch - 1], run["cosine"][epoch]
+    share = every[epoch - 1]
     numbers = dict(epoch=epoch, least=float(turn.min()), most=float(turn.max()), words=names,
+                   low=float(cosine.min()), high=float(cosine.max()),
                    score=float(run["score"][epoch]), ce=float(share[0]))
-    says = ("After epoch {epoch} the vectors have turned by {least:.0f}° to {most:.0f}° and are nearest to {words}; "
-            "validation accuracy {score:.2f}; ")
+    says = ("After epoch {epoch} the vectors have turned by {least:.0f}° to {most:.0f}°, nearest to {words} (cosines "
+            "{low:.2f} to {high:.2f}); validation accuracy {score:.2f}; ")
     if not share[1:].any(): return says + "all of the push is cross-entropy's", numbers
-    numbers |= dict(rep=float(share[1]), head=float(share[2]), cos_rep=float(push[3]), cos_head=float(push[4]))
-    return says + ("β·L_rep is {rep:.0%} of the push, at a cosine of {cos_rep:+.2f} with cross-entropy's, γ·L_head "
-                   "{head:.1%}"), numbers
+    numbers |= dict(rep=float(share[1]), head=float(share[2]), cos_rep=float(push[3]), cos_head=float(push[4]),
+                    peak=float(every[:, 1].max()), when=int(every[:, 1].argmax()) + 1)
+    return says + ("of the push {rep:.1%} is β·L_rep's (at most {peak:.0%}, in epoch {when}), at a cosine of "
+                   "{cos_rep:+.2f} with cross-entropy's, and {head:.1%} γ·L_head's"), numbers
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0019
 NARROW_PATH = {"xaxis.domain": [0, 1], "yaxis.domain": [.5, 1], "xaxis2.domain": [.04, 1], "yaxis2.domain": [.25, .41],
@@ -170,12 +173,14 @@ def fig_path(
         for i in (2, 3)], meta=dict(sentence=says, about=about, numbers=numbers, narrow=NARROW_PATH))
     shown = "first direction<br>variance shown: {words_shown:.0%} of the words', {path_shown:.0%} of the path's"
     layout["xaxis"] = layout["xaxis"] | dict(title_text=told(shown, numbers))
-    return go.Figure([*map_of_words(), *ways_of(run["xy"], run["nearest"][epoch], epoch), *pushes_of(run["push"])], layout)
+    ways = ways_of(run["xy"], run["nearest"][epoch], epoch)
+    return go.Figure([*map_of_words(), *ways, *pushes_of(run["push"])], layout)
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d001b
+def chips(values, label): return Stops(list(values), label, chips=True)
+
 def explore_path() -> Explorer:  # as the last value of a cell it is drawn
     "A prompt's path among the words, epoch by epoch."
-    chips = lambda values, label: Stops(list(values), label, chips=True)
     return explore(fig_path, task=chips(TASKS, "task"), kind=chips(KINDS, "seed whose plain run"),
                    weights=chips(WEIGHTS, "weights"),
                    epoch=Stops([1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30], "epoch"))
@@ -205,16 +210,14 @@ def surface_of(
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0022
 def height_at(
-    ends,  # (point, 4): val_loss, ce, l_rep, l_head
-    surface:str,  # a key of `SURFACES`
+    ends, surface:str,  # (point, 4): val_loss, ce, l_rep, l_head; a key of `SURFACES`
 ) -> list:  # one number a point
     "The height of a surface at points that were measured apart from its grid."
     return surface_of(dict(zip(("val_loss", "ce", "l_rep", "l_head"), np.asarray(ends, float).T)), surface).tolist()
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0023
 def hills_of(
-    found:dict,  # of a space: us, vs and the terms
-    surface:str,  # a key of `SURFACES`
+    found:dict, surface:str,  # of a space: us, vs and the terms; a key of `SURFACES`
     low:float, high:float,  # the range of the colours
 ) -> list:  # traces: the heights as colours, and twelve lines of equal height
     "A surface seen from above."
@@ -229,9 +232,7 @@ RUNNERS = {"plain": "#1f6fd0", "published": "#d9480f", "β = 1": "#0b7a55"}
 
 def trail(
     name:str,  # for the legend, or "" for a trail that is not there
-    places,  # (step, 2)
-    colour:str,
-    dash:str="solid",
+    places, colour:str, dash:str="solid",  # (step, 2)
 ) -> dict:  # a trace; "band" so that no shadow of it stays behind when the plane is another
     "A path on a landscape."
     return dict(type="scatter", x=as_list(places[:, 0]), y=as_list(places[:, 1]), mode="lines+markers", name=name,
@@ -240,8 +241,7 @@ def trail(
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0025
 def trails_of(
-    found:dict,  # of a space
-    space:str,  # "four" or "one"
+    found:dict, space:str,  # of a space; "four" or "one"
 ) -> list:  # six traces, in "four" only two of them with a name
     "The paths of a landscape, and its start."
     if space == "four":
@@ -253,13 +253,12 @@ def trails_of(
                    for name, tail, dash in (("sgd", "", "solid"), ("adamw", ", AdamW", "dot"))
                    for k, way in zip(WEIGHTS, found[f"{name}_places"])]
     start = dict(type="scatter", x=[0.], y=[0.], mode="markers", name="start", hoverinfo="skip", meta="band",
-                 marker=dict(color="#111", size=12, symbol="x"))
+                 marker=dict(color="#111", size=12, symbol="x", line=dict(color="#fff", width=1)))
     return [*drawn, start]
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0026
 def ends_of(
-    found:dict,  # of "one"
-    surface:str,  # a key of `SURFACES`
+    found:dict, surface:str,  # of "one"; a key of `SURFACES`
 ) -> dict:  # name -> number: heights where the descents end, and how far that is from the start
     "Where the descents of one vector end."
     runs, numbers = ("plain", "info", "one"), {}
@@ -269,9 +268,7 @@ def ends_of(
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0027
 def landscape_numbers(
-    found:dict,  # of a space
-    space:str,  # "four" or "one"
-    surface:str,  # a key of `SURFACES`
+    found:dict, space:str, surface:str,  # of a space; "four" or "one"; a key of `SURFACES`
 ) -> tuple:  # a template and its numbers
     "What the figure says: heights at the start and at the ends of the paths."
     if space == "four":
@@ -298,9 +295,10 @@ STANDS = dict(four="The plane through the start and the two ends of training, se
 def tones(
     heights,  # of the surface
     start:float,  # height at the start
-) -> tuple:  # lowest and highest height that have a colour of their own
-    "The range of the colours: what is over three times the start and one nat is as dark as that."
-    return float(np.min(heights)), float(min(np.max(heights), max(3 * start, 1.)))
+) -> tuple:  # lowest and highest height that have a colour of their own, in nats
+    "The colours reach over a tenth of a nat at least, so that flat land looks flat, and up to three times the start."
+    low, high = float(np.min(heights)), float(min(np.max(heights), max(3 * start, 1.)))
+    return low, max(high, low + .1)
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0029
 def fig_landscape(
@@ -313,8 +311,9 @@ def fig_landscape(
     facts, spaces = stored_landscape(task)
     found, short = spaces[kind][SPACES[space]], SPACES[space]
     says, numbers = landscape_numbers(found, short, surface)
-    numbers |= dict(seed=facts["seeds"][kind])
-    low, high = tones(surface_of(found, surface), numbers["start"])
+    says += "; on the map {lowest:.2f} to {highest:.2f}"
+    low, high = tones(heights := surface_of(found, surface), numbers["start"])
+    numbers |= dict(seed=facts["seeds"][kind], lowest=float(heights.min()), highest=float(heights.max()))
     side = lambda at, title, **kw: dict(range=as_list([at[0], at[-1]]), title_text=title, constrain="domain",
                                         showgrid=False) | kw
     about = f"A map of {surface} in nats, dark where it is high, with paths on it. {STANDS[short]}{says}."
@@ -331,6 +330,5 @@ NARROW_LAND = {"height": 520, "coloraxis.colorbar.orientation": "h", "coloraxis.
 
 def explore_landscape() -> Explorer:  # as the last value of a cell it is drawn
     "The landscape of each loss, and the paths of trainings on it."
-    chips = lambda values, label: Stops(list(values), label, chips=True)
     return explore(fig_landscape, task=chips(TASKS, "task"), kind=chips(KINDS, "seed whose plain run"),
                    space=chips(SPACES, "prompt"), surface=chips(SURFACES, "surface"))
