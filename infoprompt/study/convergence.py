@@ -34,24 +34,6 @@ class Problem:
         r = int((S > S[0] * max(self.A.shape) * torch.finfo(S.dtype).eps).sum())
         return U[:, :r], S[:r], Vt[:r].T
 
-# %% ../../nbs/07_convergence.ipynb #8f859ebf
-def problem(
-    A,  # (n, d) a row a candidate, finite, not all 0
-    c,  # (n,) 0 or more, sum 1; one-hot at the positive in InfoNCE
-    w,  # (n,) or one number for all, 0 or more
-    b=None,  # (n,) constant part of the scores; None: 0
-) -> Problem:  # float64; raises InputError
-    "A problem that the theorem speaks about."
-    A, c, w, b = (torch.as_tensor(0. if x is None else x, dtype=torch.float64) for x in (A, c, w, b))
-    if A.dim() != 2 or not A.isfinite().all() or not A.any():
-        raise InputError("A must be a table (candidates, numbers) of finite numbers that are not all 0")
-    if c.shape != A.shape[:1] or not (c >= 0).all() or abs(c.sum() - 1) > 1e-9:
-        raise InputError(f"c must hold {len(A)} numbers of 0 or more that sum to 1, one for each row of A")
-    for name, x in dict(w=w, b=b).items():
-        if x.shape not in ((), c.shape) or not x.isfinite().all() or (name == "w" and (x < 0).any()):
-            raise InputError(f"{name} must be {len(A)} finite numbers or one for all" + ", 0 or more" * (name == "w"))
-    return Problem(A, c, w.expand(len(A)).clone(), b.expand(len(A)).clone())
-
 # %% ../../nbs/07_convergence.ipynb #a2d280be
 @patch
 def value(self:Problem, u) -> torch.Tensor:  # u (d,), nats
@@ -95,6 +77,53 @@ def constants(self:Problem) -> dict:  # l; beta_s, M by ‖A‖; beta_s_D, M_D b
                  M=6**.5 / 9 * S[0]**3, M_D=D**3 / (6 * 3**.5), sigma_max=S[0], sigma_min=S[-1], D=D)
     return {k: x.item() for k, x in found.items()} | dict(rank=len(S))
 
+# %% ../../nbs/07_convergence.ipynb #bb1feaa2
+@patch
+def margin(self:Problem, eta=None) -> float:  # eta: step, None: 1/β_s by D; 1 − q, above 0 where something is promised
+    "How much a step of gradient descent takes off the error at least, as a share."
+    k = self.constants()
+    eta = 1 / k["beta_s_D"] if eta is None else eta
+    return min(eta * k["l"], 2 - eta * k["beta_s_D"])
+
+# %% ../../nbs/07_convergence.ipynb #3691217c
+@patch
+def bound(
+    self:Problem,
+    eps:float,  # wanted ‖u − u*‖, above 0
+    eta=None,  # step; None: 1/β_s, by D
+    start=None,  # (d,); None: 0
+) -> float:  # a whole number, or inf where nothing is promised
+    "T(ε): after so many steps of gradient descent the error is at most ε."
+    margin = self.margin(eta)
+    if not margin > 0: return math.inf
+    far = (self.begin(start) - self.minimiser(start)).norm().item()
+    if far <= eps: return 0
+    return 1 if margin >= 1 else math.ceil(math.log(far / eps) / -math.log1p(-margin))
+
+# %% ../../nbs/07_convergence.ipynb #8f859ebf
+def problem(
+    A,  # (n, d) a row a candidate, finite, not all 0
+    c,  # (n,) 0 or more, sum 1; one-hot at the positive in InfoNCE
+    w,  # (n,) or one number for all, 0 or more
+    b=None,  # (n,) constant part of the scores; None: 0
+) -> Problem:  # float64; raises InputError
+    "A problem that the theorem speaks about."
+    A, c, w, b = (torch.as_tensor(0. if x is None else x, dtype=torch.float64) for x in (A, c, w, b))
+    if A.dim() != 2 or not A.isfinite().all() or not A.any():
+        raise InputError("A must be a table (candidates, numbers) of finite numbers that are not all 0")
+    if c.shape != A.shape[:1] or not (c >= 0).all() or abs(c.sum() - 1) > 1e-9:
+        raise InputError(f"c must hold {len(A)} numbers of 0 or more that sum to 1, one for each row of A")
+    for name, x in dict(w=w, b=b).items():
+        if x.shape not in ((), c.shape) or not x.isfinite().all() or (name == "w" and (x < 0).any()):
+            raise InputError(f"{name} must be {len(A)} finite numbers or one for all" + ", 0 or more" * (name == "w"))
+    return Problem(A, c, w.expand(len(A)).clone(), b.expand(len(A)).clone())
+
+# %% ../../nbs/07_convergence.ipynb #f6db7f86
+@patch
+def begin(self:Problem, start=None) -> torch.Tensor:  # start (d,), None: 0
+    "Where a run starts, in float64."
+    return torch.as_tensor([0.] * self.A.shape[1] if start is None else start, dtype=torch.float64).detach().clone()
+
 # %% ../../nbs/07_convergence.ipynb #63116408
 @patch
 def steepness(self:Problem, u) -> float:  # u (d,)
@@ -124,34 +153,14 @@ def minimiser(self:Problem, start=None) -> torch.Tensor:  # start (d,), None: 0;
     while u is None or self.steepness(new) < self.steepness(u): u, new = new, damped(self, new)
     return u
 
-# %% ../../nbs/07_convergence.ipynb #f6db7f86
+# %% ../../nbs/07_convergence.ipynb #6ef65a23
 @patch
-def begin(self:Problem, start=None) -> torch.Tensor:  # start (d,), None: 0
-    "Where a run starts, in float64."
-    return torch.as_tensor([0.] * self.A.shape[1] if start is None else start, dtype=torch.float64).detach().clone()
-
-# %% ../../nbs/07_convergence.ipynb #bb1feaa2
-@patch
-def margin(self:Problem, eta=None) -> float:  # eta: step, None: 1/β_s by D; 1 − q, above 0 where something is promised
-    "How much a step of gradient descent takes off the error at least, as a share."
-    k = self.constants()
-    eta = 1 / k["beta_s_D"] if eta is None else eta
-    return min(eta * k["l"], 2 - eta * k["beta_s_D"])
-
-# %% ../../nbs/07_convergence.ipynb #3691217c
-@patch
-def bound(
-    self:Problem,
-    eps:float,  # wanted ‖u − u*‖, above 0
-    eta=None,  # step; None: 1/β_s, by D
-    start=None,  # (d,); None: 0
-) -> float:  # a whole number, or inf where nothing is promised
-    "T(ε): after so many steps of gradient descent the error is at most ε."
-    margin = self.margin(eta)
-    if not margin > 0: return math.inf
-    far = (self.begin(start) - self.minimiser(start)).norm().item()
-    if far <= eps: return 0
-    return 1 if margin >= 1 else math.ceil(math.log(far / eps) / -math.log1p(-margin))
+def newton_bound(self:Problem, eps:float, start=None) -> float:  # eps: wanted ‖A(u − u*)‖; inf where some w is 0
+    "After so many steps of damped Newton the error in the scores is at most ε (ours)."
+    m, M = self.w.min().item()**2, 6**.5 / 9
+    if not m: return math.inf
+    far = max(0, math.ceil(4 * M * self.steepness(self.begin(start)) / m**2 - 4))
+    return far + math.ceil(math.log2(max(1, math.log2(2 * m / (M * eps)))))
 
 # %% ../../nbs/07_convergence.ipynb #5a37eb54
 def adamw(problem, u, eta, memory) -> torch.Tensor:  # u (d,), learning rate, a dict that is empty at first; next u
@@ -306,15 +315,6 @@ def fig_directions(
              "scale, and a mark for the quadratic twin. {steps:d} steps of {step:g} × the best one; {rows:d} rows.")
     return say(quiet(go.Figure(data, layout)), sentence, about, steps=steps, step=step, rows=k + 1, still=8 - moving,
                steep=run[0], flat=run[moving - 1])
-
-# %% ../../nbs/07_convergence.ipynb #6ef65a23
-@patch
-def newton_bound(self:Problem, eps:float, start=None) -> float:  # eps: wanted ‖A(u − u*)‖; inf where some w is 0
-    "After so many steps of damped Newton the error in the scores is at most ε (ours)."
-    m, M = self.w.min().item()**2, 6**.5 / 9
-    if not m: return math.inf
-    far = max(0, math.ceil(4 * M * self.steepness(self.begin(start)) / m**2 - 4))
-    return far + math.ceil(math.log2(max(1, math.log2(2 * m / (M * eps)))))
 
 # %% ../../nbs/07_convergence.ipynb #9ba9f980
 def curvature(
