@@ -271,13 +271,13 @@ def fig_descent(
     layout = dict(xaxis=dict(title="steps", anchor="y"), yaxis=log_axis(-8, 2) | dict(domain=[.47, 1]),
                   xaxis2=dict(title="step, best = 1", type="log", range=[-1, 1], tickvals=[.1, 1, 10], anchor="y2"),
                   yaxis2=dict(title="steps to 10⁻³", type="log", range=[0, 5], dtick=1, domain=[0, .28], anchor="x2"))
-    about = ("Above: error on a log scale over 60 steps of gradient descent, AdamW and damped Newton, the bound "
-             "dashed. Below: steps to a thousandth against the step's size, lowest near the best step, by the bound "
-             "and by the curvature at u*. Conditioning {conditioning:g}, w {ridge:g}; T for a thousandth {T:d}.")
+    about = ("Above: error on a log scale over 60 steps of gradient descent, AdamW and damped Newton; the bound is "
+             "dashed. Below: steps to a thousandth against the size of a step, by the bound, lowest at the best step, "
+             "and by the curvature at u*. Condition number {conditioning:g}, w = {ridge:g}; steps promised: {T:d}.")
     taken, left = needed(found["gd"], 1e-3), found["gd"][-1]
-    end = "needs {taken:d} steps to a thousandth of its error" if taken < math.inf else (
-        "still has {left:.1%} of its error" if left <= 1 else "moved away, to {left:.2g} times its error")
-    says = (f"{{step:g}} × the best step: the run {end}; the bound is {{T:d}} steps" if step < found["limit"] else
+    end = "needs {taken:d} steps to a thousandth of its first error" if taken < math.inf else (
+        "still has {left:.1%} of its error" if left <= 1 else "moved away, to {left:.2g} times the first error")
+    says = (f"{{step:g}} × the best step: the run {end}; the theorem promises at most {{T:d}}" if step < found["limit"] else
             f"{{step:g}} × the best step is above 2/β_s: nothing is promised, and the run {end}")
     finite = {k: x if math.isfinite(x) else None for k, x in dict(T=found["T"], taken=taken, left=left).items()}
     return say(quiet(go.Figure(data, layout), 620), says, about, **finite | dict(step=step, ridge=ridge),
@@ -300,19 +300,19 @@ def fig_directions(
     k:int=5,  # negatives: k + 1 rows against 8 columns
     steps:int=10,  # steps to take
 ) -> go.Figure:
-    "Error left in each eigen-direction: the run as bars, its quadratic twin as marks."
+    "Error left in each eigen-direction: the run as bars, its quadratic approximation as marks."
     (_, run, twin), floor, moving, at = directions(step, k, steps), -6., min(k + 1, 8), list(range(1, 9))
     height = lambda errors: [min(max(math.log10(max(e, 1e-99)), floor), 2.) for e in errors]
     bars = dict(type="bar", name="run", x=at, base=floor, y=as_list([h - floor for h in height(run)]))
-    marks = dict(type="scatter", mode="markers", name="quadratic twin", x=at, y=as_list(height(twin)))
+    marks = dict(type="scatter", mode="markers", name="quadratic approximation", x=at, y=as_list(height(twin)))
     data = [bars | dict(marker=dict(color=BLUE)), marks | dict(marker=dict(color=ORANGE, size=11, symbol="diamond"))]
     layout = dict(xaxis=dict(title="eigen-direction at u*, steepest first", dtick=1), yaxis=log_axis(-6, 2))
-    sentence = ("After {steps:d} steps {steep:.2%} of the error is left in the steepest direction, {flat:.2%} in the "
-                "flattest that moves" if run[0] <= 1 else "Too large a step: in the steepest direction the error grew "
-                "to {steep:.2g} times the first")
-    sentence += "; {still:d} of 8 have no curvature and never move" if moving < 8 else ""
+    sentence = ("After {steps:d} steps, {steep:.2%} of the error is left in the steepest direction, {flat:.2%} in the "
+                "flattest one that moves" if run[0] <= 1 else "Too large a step: the error in the steepest direction "
+                "grew to {steep:.2g} times the first")
+    sentence += "; {still:d} of 8 directions have no curvature and never move" if moving < 8 else ""
     about = ("A bar for each of 8 eigen-directions, the steepest at the left: what is left of its error on a log "
-             "scale, and a mark for the quadratic twin. {steps:d} steps of {step:g} × the best one; {rows:d} rows.")
+             "scale, and a mark for its quadratic approximation. {steps:d} steps of {step:g} × the best one; {rows:d} rows.")
     return say(quiet(go.Figure(data, layout)), sentence, about, steps=steps, step=step, rows=k + 1, still=8 - moving,
                steep=run[0], flat=run[moving - 1])
 
