@@ -1,4 +1,5 @@
 """Estimates: truths with known limits, negatives that bound and that do not, errors that are errors, probes."""
+import importlib
 import json
 import math
 
@@ -18,7 +19,6 @@ from infoprompt.study.estimates import (averaged, by_epoch, cross_fitted, estima
                                         label_information, log_mixture, log_normal, pointwise, pointwise_head,
                                         pointwise_reading, pointwise_truth, probe_nats, states_of, stored_labels,
                                         trained)
-from infoprompt.study.sweeps import resampled
 from small import NANO, new
 
 SOME = settings(max_examples=5)
@@ -273,7 +273,9 @@ def test_label_information_goes_into_the_history():
     assert first[0] == pytest.approx(first[1], abs=1e-3), "twins start alike"
 
 
-def test_stored_labels_are_whole_and_within_their_limits():
+def test_stored_labels_are_whole_and_within_their_limits(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    resampled = importlib.import_module("label_information").resampled
     rows, kept = stored_labels(), json.loads((ROOT / "benchmarks/results/label_information.json").read_text())
     assert {"command", "commit", "versions"} <= set(kept["made"])
     runs = pd.DataFrame(kept["runs"]).groupby(["task", "negatives", "beta"])

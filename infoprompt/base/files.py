@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'write_whole', 'tidy', 'running', 'checksum', 'packed', 'read_whole', 'opened', 'launched', 'by_main',
-           'owned', 'take', 'one_at_a_time']
+           'owned', 'take', 'one_at_a_time', 'claim', 'parquet']
 
 # %% ../../nbs/reference/base/files.ipynb #366ce340
 import hashlib, inspect, json, os
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -178,3 +179,27 @@ def one_at_a_time(
         given = inspect.signature(train).bind(*args, **more).arguments
         with owned(given.get("checkpoint"), given.get("accelerator") or launched()): return train(*args, **more)
     return run
+
+# %% ../../nbs/reference/base/files.ipynb #c1a1e002
+def claim(
+    folder:Path,  # of a sweep
+    facts:dict,  # what must be the same when it goes on; plain JSON
+) -> Path:
+    "Take a folder for a sweep, or find that it holds this one; raises InputError where it holds another."
+    file, facts = folder/"sweep.json", json.loads(json.dumps(facts))
+    if not file.is_file():
+        write_whole({file: packed(facts)})
+        return folder
+    there, _ = read_whole(file, "choose another folder")
+    differ = [k for k in facts if there.get(k) != facts[k]]
+    if differ: raise InputError(f"{str(folder)!r} holds another sweep (other {', '.join(differ)}): "
+                                "choose another folder")
+    return folder
+
+# %% ../../nbs/reference/base/files.ipynb #c1a1e005
+def parquet(
+    table,  # a DataFrame, or anything else that has `to_parquet`
+) -> bytes:
+    "A table as a parquet file."
+    table.to_parquet(file := BytesIO())
+    return file.getvalue()
