@@ -26,7 +26,7 @@ from .data.tasks import InputError, Task, as_rows, load_data, measure
 from .engine.feeds import Rows
 from .engine.population import Population, all_logits, train_population
 from .method.objective import Objective
-from .method.prompts import collate, encode
+from .data.templates import collate, encode
 from .method.settings import defaults
 from .method.starts import begin as choose_start
 

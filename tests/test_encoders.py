@@ -10,8 +10,9 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrai
 
 from infoprompt.core import InfoPromptModel, InputError, Task
 from infoprompt.data.proving import PIECE, tensors_hash
+from infoprompt.data.templates import collate, cut, encode
 from infoprompt.method.encoders import Encoder, resolve
-from infoprompt.method.prompts import collate, cut, encode, frozen, read
+from infoprompt.method.prompts import frozen, read
 
 TEXTS = [dict(text="the film was not good . the plot was very dull ."), dict(text="good actor"), dict(text="so it was")]
 PLAIN = "[CLS] {text} [MASK] [SEP]"

@@ -12,8 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from infoprompt.core import InfoPromptModel, InputError, load_data
 from infoprompt.data.tasks import SINGLE, get_task
+from infoprompt.data.templates import collate, encode
 from infoprompt.method.encoders import Encoder
-from infoprompt.method.prompts import collate, encode, read
+from infoprompt.method.prompts import read
 from infoprompt.study import experiments
 from infoprompt.study.experiments import METHODS, adapted, biases_of, lora_of, run_jobs, stored, weights_of
 from small import NANO

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 
 from infoprompt.core import InfoPromptModel, InputError
+from infoprompt.data.templates import collate, encode
 from infoprompt.engine.feeds import Feed, Prepared, Rows, mine
 from infoprompt.engine.population import Population
 from infoprompt.method.encoders import Encoder
@@ -16,7 +17,7 @@ from infoprompt.method.losses import (bottleneck_params, clamp_curves, fig_clamp
                                       score, squeeze)
 from infoprompt.method.mi import infonce, reading
 from infoprompt.method.objective import KL_WEIGHT
-from infoprompt.method.prompts import collate, encode, read, start_prompt
+from infoprompt.method.prompts import read, start_prompt
 from infoprompt.method.settings import named_source
 from infoprompt.show.figures import told
 

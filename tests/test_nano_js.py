@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from conftest import ROOT
 from infoprompt.core import InfoPromptModel, InputError, load_data
 from infoprompt.data.tasks import PAIR, PREFIX, SINGLE
+from infoprompt.data.templates import collate, encode, parse, slot_counts
 from infoprompt.engine.feeds import Feed, Rows
 from infoprompt.engine.population import Population, terms
 from infoprompt.engine.training import schedule, train
 from infoprompt.method.encoders import Encoder
-from infoprompt.method.prompts import collate, encode, parse, slot_counts, unprompted
+from infoprompt.method.prompts import unprompted
 from infoprompt.nano.grammar import NANO_TASKS, sentences
 from infoprompt.nano.pretrain import nano_path
 from infoprompt.show import page as packing

@@ -7,10 +7,10 @@ from hypothesis import given
 
 from infoprompt.base.files import packed
 from infoprompt.data.tasks import PAIR, PREFIX, SINGLE, InputError
+from infoprompt.data.templates import collate, cut, encode, parse, positions, slot_counts
 from infoprompt.method.encoders import Encoder
-from infoprompt.method.prompts import (STARTS, TEMPLATES, collate, cut, encode, fig_slots, grad_norm, instance_params,
-                                       instance_prompt, nano, nearest, parse, place, positions, read, slot_counts,
-                                       start_prompt, unprompted)
+from infoprompt.method.prompts import (STARTS, TEMPLATES, fig_slots, grad_norm, instance_params, instance_prompt, nano,
+                                       nearest, place, read, start_prompt, unprompted)
 
 ROW = dict(text="the film was good", pair="it was dull")
 TEXTS = [ROW, dict(text="no", pair="yes it was very good . and long"), dict(text="dull plot . " * 4, pair="a")]

@@ -13,11 +13,12 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
 
 from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.data.templates import collate
 from infoprompt.engine import population, training
 from infoprompt.engine.population import Population, train_population
 from infoprompt.method import starts
 from infoprompt.method.encoders import Encoder
-from infoprompt.method.prompts import collate, read, start_prompt
+from infoprompt.method.prompts import read, start_prompt
 from infoprompt.method.settings import many
 from infoprompt.method.starts import PENALTIES, RIDGES, decoder, evenly, explained, inform, probe_head
 from small import NANO, bits, new, same

@@ -13,7 +13,7 @@ import torch
 
 from ..base.checks import InputError
 from ..data.tasks import batches
-from ..method.prompts import collate
+from ..data.templates import collate
 from ..method.settings import named_source
 
 # %% ../../nbs/reference/engine/feeds.ipynb #f95eb52f

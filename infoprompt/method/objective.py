@@ -16,10 +16,11 @@ from transformers.utils import ModelOutput
 
 from ..base.checks import InputError, InputWarning
 from ..data.tasks import get_task
+from ..data.templates import encode
 from .encoders import Encoder
 from .losses import bottleneck_params, group, head_loss, null_states, rep_loss, squeeze
 from .peers import ALONE, PEERS, shares
-from .prompts import encode, instance_params, instance_prompt, read, start_prompt, unprompted
+from .prompts import instance_params, instance_prompt, read, start_prompt, unprompted
 from .settings import Waiting, check_settings, defaults, label_rows, named_source
 
 # %% ../../nbs/reference/method/objective.ipynb #bc125e5c

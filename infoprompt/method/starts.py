@@ -12,8 +12,9 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from ..base.checks import InputError
+from ..data.templates import collate
 from .objective import FIELDS, states_at_mask
-from .prompts import collate, start_prompt
+from .prompts import start_prompt
 from .settings import many
 
 # %% ../../nbs/reference/method/starts.ipynb #f6691127
@@ -50,7 +51,7 @@ def evenly(
 @torch.no_grad()
 def inform(
     model,  # an `Objective` with a free prompt that starts at `informed`; its prompt is set
-    rows,  # encoded rows with labels, from `prompts.encode`
+    rows,  # encoded rows with labels, from `templates.encode`
     size:int=32,  # rows to look at: the first of each class in turn
 ) -> torch.Tensor:  # (candidate,) shares of `explained`; the first is the model's own start
     "Start at the candidate whose states say most about the labels."
@@ -90,7 +91,7 @@ def decoder(
 # %% ../../nbs/reference/method/starts.ipynb #6eade2a8
 def probe_head(
     model,  # an `Objective` with a free prompt; its head is set
-    rows,  # encoded rows with labels, from `prompts.encode`
+    rows,  # encoded rows with labels, from `templates.encode`
     size:int=256,  # rows to look at: the first of each class in turn
     folds:int=8,  # parts that are held out in turn, each with all classes
 ) -> torch.Tensor:  # (1 + penalty,) held-out cross-entropy in nats: the label words, then each of `PENALTIES`
@@ -114,7 +115,7 @@ def probe_head(
 # %% ../../nbs/reference/method/starts.ipynb #71e57603
 def begin(
     model,  # an `Objective`, changed in place
-    rows,  # encoded rows with labels, from `prompts.encode`
+    rows,  # encoded rows with labels, from `templates.encode`
 ):  # raises InputError for a prompt that cannot be chosen
     "Choose a start that waits for training rows: `init=\"informed\"`, then `head_init=\"probe\"`."
     if not model.waits: return

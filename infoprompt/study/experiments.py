@@ -29,9 +29,10 @@ from ..base.checks import InputError
 from ..core import InfoPromptModel, majority
 from ..data.labels import class_indices
 from ..data.tasks import as_rows, batches, get_task, load_data, measure
+from ..data.templates import collate, encode
 from ..method.encoders import Encoder
 from ..method.objective import label_rows
-from ..method.prompts import collate, encode, read
+from ..method.prompts import read
 
 # %% ../../nbs/reference/study/experiments.ipynb #4f6526a6
 def mask_states(
