@@ -246,8 +246,7 @@ def references(
     n:int,  # rows that need reference states
 ) -> torch.Tensor:  # (m, n_prompt, d_in) fixed prompts; m = k, or fewer so that n * m stays under REFERENCE_ROWS
     "The fixed other prompts whose states serve as `reference` negatives: words of the vocabulary (ours)."
-    k = self.settings["k"]
-    m = max(1, min(k, REFERENCE_ROWS // n))
+    m = max(1, min(k := self.settings["k"], REFERENCE_ROWS // n))
     if m < k: warnings.warn(f"reference negatives: {n} rows times k={k} prompts exceed {REFERENCE_ROWS} encoder rows, "
                             f"so {m} of the {k} prompts are used", InputWarning, stacklevel=2)
     starts = [start_prompt("vocab", self.settings["n_prompt"], self.encoder, seed=1_000_000 + i) for i in range(m)]
