@@ -6,8 +6,8 @@ Writes infoprompt/assets/playground.json: for five tasks and seeds 0 to 4 the ro
 gives, the seed of the informed start, the order of the rows in each epoch, and the seeds of each step's noise. With
 these the page trains as Python does.
 
-Writes infoprompt/assets/prompts.json: prompts that a reader can ask, chosen among the stored runs from the start "vocab"
-at the learning rate 1e-2 (infoprompt/assets/weights_TASK_0.01.parquet) and trained anew, each by itself:
+Writes infoprompt/assets/prompts.json: prompts that a reader can ask, chosen among the stored runs from the start
+"vocab" at the learning rate 1e-2 (infoprompt/assets/weights_TASK_0.01.parquet) and trained anew, each by itself:
 
 stuck      plain prompt tuning (beta = gamma = 0), the first seed that is stuck; where none is, the one with the lowest
            test score
@@ -78,7 +78,8 @@ def rows_of(task: str, encoder: Encoder) -> dict:
     return dict(labels=whole.verbalizer, template=whole.template, **splits, test=test, columns=whole.columns,
                 majority=[majority(whole, d["validation"]["label"])["accuracy"] for d in each],
                 informed=[informed(task, s, d["train"], encoder) for s, d in zip(SEEDS, each)],
-                rows=packed_rows([" / ".join(row[:-1]) for row in found]), classes="".join(str(row[-1]) for row in found))
+                rows=packed_rows([" / ".join(row[:-1]) for row in found]),
+                classes="".join(str(row[-1]) for row in found))
 
 
 def chosen(task: str) -> dict:
@@ -114,8 +115,9 @@ def prompts_of(task: str, encoder: Encoder) -> dict:
     found = dict(untrained=(start, start.evaluate(test)["accuracy"]))
     found |= {name: trained(task, name, seed, encoder) for name, seed in seeds.items()}
     asked = first_wrong([*test], found["stuck"][0], start)
-    return dict(asked=asked, places=laid_out(start, asked), prompts={name: dict(seed=seeds.get(name, seeds["plain"]), test=round(score, 3),
-                                                 **carried(model, asked)) for name, (model, score) in found.items()})
+    told = lambda name, model, score: dict(seed=seeds.get(name, seeds["plain"]), test=round(score, 3),
+                                           **carried(model, asked))
+    return dict(asked=asked, places=laid_out(start, asked), prompts={k: told(k, *pair) for k, pair in found.items()})
 
 
 def main():
