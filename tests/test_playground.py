@@ -163,6 +163,13 @@ def test_ten_epochs_with_a_stop_are_those_of_python(quiet, rounded):  # noqa: F8
     for name in "loss", "ce", "l_rep", "l_head":
         np.testing.assert_allclose([one[name] for one in heard[1:11]], true[name][:80].reshape(10, 8).mean(1), atol=.02)
     assert pushes[0]["push"]["rep"] > 0 and -1 <= pushes[0]["push"]["cos_head"] <= 1
+    drawn = [svg.get_attribute("aria-label") for svg in page.locator("details svg[aria-label]").all()]
+    assert "the paths of 4 prompt vectors over 10 epochs" in drawn[-2] and "share of the push" in drawn[-1]
+    vectors = np.reshape(heard[10]["prompt"], (4, -1))
+    words = rounded.words.detach().numpy()[:len(playground.nano_words())]
+    near = (vectors @ (words / np.linalg.norm(words, axis=1, keepdims=True)).T).argmax(1)
+    assert [playground.nano_words()[i] for i in near] == heard[10]["nearest"]
+    assert all(f"vector {i + 1}, {word}" in drawn[-2] for i, word in enumerate(heard[-1]["nearest"]))
     stored_run = stored_scores("sentiment", .1, .05, 1)
     assert np.abs(np.array([one["score"] for one in heard[:11]]) - stored_run[:11]).mean() < .05
 

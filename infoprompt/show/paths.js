@@ -71,8 +71,9 @@ const {projectPrompt, drawPath, drawPush} = (() => {
         + label(x + (right ? -8 : 8), y + 4, nearest[i] ?? "", {"text-anchor": right ? "end" : "start",
           "font-weight": 600});
     });
-    draw(div, height, about, [label(12, 14, `Where the prompt points after ${points.length} epoch${points.length === 1 ? "" : "s"}`), ...dots,
-      ...names, ...drawn, label(12, height - 8, `ring: start; dot: now; variance shown: ${percent(variance)} of the words'`)]);
+    const after = `${points.length} epoch${points.length === 1 ? "" : "s"}`;
+    draw(div, height, about, [label(12, 14, `Where the prompt points after ${after}`), ...dots, ...names, ...drawn,
+      label(12, height - 8, `ring: start; dot: now; variance shown: ${percent(variance)} of the words'`)]);
   };
 
   // One line a term in a box, with its ticks; a reading that is no number leaves a gap.

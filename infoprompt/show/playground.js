@@ -141,8 +141,10 @@ const trainHere = (place, spec) => {
       ...shown.map(name => keyOf({ce: "cross-entropy", l_rep: "L_rep", l_head: "L_head"}[name], INK[name]))));
     progress.textContent = paced();
     drawn = place.clientWidth;
-    if (told.length > 1 && typeof drawPath === "function") drawPath(path, {told, ...settings()});
-    if (told.length > 1 && typeof drawPush === "function") drawPush(push, told.slice(1));
+    if (told.length < 2) { path.replaceChildren(); push.replaceChildren(); return; }
+    const [first, ...later] = told.map(one => projectPrompt(one.prompt, spec.plane));
+    drawPath(path, {...spec.plane, start: first, points: later, nearest: told.at(-1).nearest});
+    drawPush(push, told.slice(1));
   };
 
   // The best epoch so far is the reader's prompt: `fit` keeps the same one in Python.

@@ -102,12 +102,22 @@ const newSession = (nano, plan) => {
   return {...plan, run, rows, held, per, spent: 0, sums: {}, push: null};
 };
 
+// The word that each vector of a prompt points to most nearly.
+const nearestWords = (nano, {params: {prompt}, n_prompt}) => {
+  const {width, embeddings, words} = nano, norm = (x, at) => Math.sqrt(dot(x, x, width, at, at));
+  return Array.from({length: n_prompt}, (_, i) => {
+    const along = w => dot(prompt, embeddings, width, i * width, w * width) / norm(embeddings, w * width);
+    const near = words.map((_, w) => along(w));
+    return words[near.indexOf(Math.max(...near))];
+  });
+};
+
 // What is told after an epoch, and of epoch 0 before the first step: means of the terms over its steps, and scores.
 const toldOf = (nano, {run, held, per, spent, sums, push}) => {
   const {accuracy, val_loss} = judge(nano, run, held), mean = name => name in sums ? sums[name] / per : null;
   return {epoch: run.step / per, score: accuracy, val_loss, loss: mean("loss"), ce: mean("ce"), l_rep: mean("l_rep"),
     l_head: mean("l_head"), prompt: Float32Array.from(run.params.prompt), head: Float32Array.from(run.params.head),
-    push, speed: spent ? per / spent * 1e3 : null};
+    nearest: nearestWords(nano, run), push, speed: spent ? per / spent * 1e3 : null};
 };
 
 // One step of a session; the last of an epoch also reads the pushes. Returns whether the epoch is done.
