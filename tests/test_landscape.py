@@ -218,11 +218,11 @@ def test_the_landscape_says_what_it_draws(task, kind, space, surface):
         assert "the plane holds {:.0%} and {:.0%}".format(*found["inside"]) in said
     else:
         assert len(trails) == 6
-        assert said.startswith(f"{surface}: {want[len(want) // 2, len(want) // 2]:.2f} at the start")
+        assert said.startswith(f"{surface}: {want[len(want) // 2, len(want) // 2]:.3f} at the start")
         far = [np.hypot(t.x[-1], t.y[-1]) for t in trails[:3]]
         assert "by {:.2f} with cross-entropy alone, {:.2f} with the published weights and {:.2f}".format(*far) in said
     assert all((t.x[0], t.y[0]) == (0, 0) for t in trails)
-    assert said.endswith(f"on the map {want.min():.2f} to {want.max():.2f}")
+    assert said.endswith(f"the map goes from {want.min():.3f} to {want.max():.3f}")
     assert fig.layout.coloraxis.cmax - fig.layout.coloraxis.cmin > .099  # flat land looks flat
 
 

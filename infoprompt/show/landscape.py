@@ -37,7 +37,7 @@ def projected(
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d000e
 TASKS = "sentiment", "acceptability"
-KINDS = "gets stuck", "learns"  # what the plain run of a seed does
+KINDS = "gets stuck", "does not"  # what the plain run of a seed does
 WEIGHTS = {"plain": (0., 0.), "published": (.1, .05), "β = 1": (1., .05)}  # β, γ
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d000f
@@ -139,7 +139,8 @@ def path_numbers(
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0019
 NARROW_PATH = {"xaxis.domain": [0, 1], "yaxis.domain": [.5, 1], "xaxis2.domain": [.04, 1], "yaxis2.domain": [.25, .41],
-               "yaxis3.domain": [0, .16], "height": 820, "legend.y": 1.0}
+               "yaxis3.domain": [0, .16], "height": 820, "yaxis2.title.text": "share", "yaxis3.title.text": "cosine",
+               "xaxis.title.font": dict(size=11)}
 
 @cache
 def _path_layout() -> dict:
@@ -278,10 +279,10 @@ def landscape_numbers(
                 "InfoPrompt ends; the plane holds {plain_in:.0%} and {info_in:.0%} of the variance of their paths",
                 dict(numbers, what=surface))
     start = float(surface_of(found, surface)[(len(found["us"]) // 2,) * 2])
-    return ("{what}: {start:.2f} at the start. {steps} steps of gradient descent move the vector by {far_plain:.2f} "
+    return ("{what}: {start:.3f} at the start. {steps} steps of gradient descent move the vector by {far_plain:.2f} "
             "with cross-entropy alone, {far_info:.2f} with the published weights and {far_one:.2f} with β = 1, to "
-            "{sgd_plain:.2f}, {sgd_info:.2f} and {sgd_one:.2f}; AdamW's end at {adamw_plain:.2f}, {adamw_info:.2f} and "
-            "{adamw_one:.2f}"), ends_of(found, surface) | dict(
+            "{sgd_plain:.3f}, {sgd_info:.3f} and {sgd_one:.3f}; AdamW's end at {adamw_plain:.3f}, {adamw_info:.3f} and "
+            "{adamw_one:.3f}"), ends_of(found, surface) | dict(
         what=surface, start=start, steps=len(found["sgd_places"][0]) - 1)
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0028
@@ -311,7 +312,7 @@ def fig_landscape(
     facts, spaces = stored_landscape(task)
     found, short = spaces[kind][SPACES[space]], SPACES[space]
     says, numbers = landscape_numbers(found, short, surface)
-    says += "; on the map {lowest:.2f} to {highest:.2f}"
+    says += "; the map goes from {lowest:.3f} to {highest:.3f}"
     low, high = tones(heights := surface_of(found, surface), numbers["start"])
     numbers |= dict(seed=facts["seeds"][kind], lowest=float(heights.min()), highest=float(heights.max()))
     side = lambda at, title, **kw: dict(range=as_list([at[0], at[-1]]), title_text=title, constrain="domain",
