@@ -434,7 +434,7 @@ def test_pages_know_where_they_stand(processed):
     assert (found.git_url, found.doc_host + found.doc_baseurl) == ("https://github.com/somebody/somewhere", HOME)
     assert yaml.safe_load((project / "nbs/nbdev.yml").read_text())["website"]["repo-url"] == found.git_url
     for path in LESSONS:
-        link = f"colab.research.google.com/github/somebody/somewhere/blob/main/nbs/{path.name}\\""
+        link = f'colab.research.google.com/github/somebody/somewhere/blob/main/nbs/{path.name}\\"'
         assert (processed / path.name).read_text(encoding="utf-8").count(link) == 1
 
 
