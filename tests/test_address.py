@@ -13,8 +13,6 @@ from setuptools import build_meta
 import address
 from conftest import REPOSITORY, ROOT, addressed, copied
 
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-
 
 def sources(path) -> str:
     "The text of all cells."
@@ -28,15 +26,15 @@ def written(folder, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_notebooks_say_what_the_setting_says(project):
-    before = {path.name: path.read_bytes() for path in (project / "nbs").glob("*.ipynb")}
+    before = {path: path.read_bytes() for path in (project / "nbs").rglob("*.ipynb")}
     assert written(project).returncode == 0
-    changed = [name for name, text in before.items() if (project / "nbs" / name).read_bytes() != text]
+    changed = [path.name for path, text in before.items() if path.read_bytes() != text]
     assert not changed, "run python tools/address.py"
 
 
 def test_an_address_is_written_and_taken_away_again(tmp_path):
     folder = copied(tmp_path)
-    before = {path: path.read_bytes() for path in (folder / "nbs").glob("*.ipynb")}
+    before = {path: path.read_bytes() for path in (folder / "nbs").rglob("*.ipynb")}
     settings = (folder / "settings.ini").read_text()
     written(addressed(folder))
     assert f"```sh\ngit clone {REPOSITORY} && cd somewhere\n```" in sources(folder / "nbs/index.ipynb")
@@ -51,7 +49,7 @@ def test_an_address_is_written_and_taken_away_again(tmp_path):
 def test_an_unknown_address_is_left_out(project):
     "No badge, no clone line, no installation that fails; the site's settings name none."
     assert subprocess.run([sys.executable, "tools/docs.py"], cwd=project).returncode == 0
-    text = "".join(sources(path) for path in (project / "nbs").glob("*.ipynb"))
+    text = "".join(sources(path) for path in (project / "nbs").rglob("*.ipynb"))
     assert "git clone" not in text and "images/colab.svg" not in text and "%pip" not in text
     assert "[project.urls]" not in (project / "pyproject.toml").read_text()
     assert "repo-actions" not in (project / "_quarto.yml").read_text()

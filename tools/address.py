@@ -63,7 +63,7 @@ def write(path: Path,  # of a notebook
 if __name__ == "__main__":
     address = repository()
     if "--needed" not in sys.argv:
-        for path in sorted((ROOT / "nbs").glob("*.ipynb")): write(path, address)
+        for path in sorted((ROOT / "nbs").rglob("*.ipynb")): write(path, address)
     elif not address:
         sys.exit("settings.ini: repository is empty; write its address there (https://github.com/owner/name), "
                  "then run python tools/address.py and python tools/readme.py")
