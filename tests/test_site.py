@@ -397,6 +397,15 @@ def test_a_lesson_shows_each_function_once_as_code(processed, path):
     assert "show_doc(" not in code and "Exported source" not in code
 
 
+def test_an_exported_cell_is_code_under_its_anchor():
+    cell = lambda text: dict(cell_type="code", id="a", metadata={}, outputs=[], source=text)
+    anchor, code = docs.once(cell("#| exports\n@patch\ndef fit(self:Model, rows): return rows"))
+    assert anchor["source"] == '<div id="model.fit"></div>\n' and code["source"].startswith("@patch\ndef fit")
+    assert [made["source"] for made in docs.once(cell("#| export\nRATE = 1e-2"))] == ["RATE = 1e-2"]
+    for text in "import re\nfrom pathlib import Path", '_all_ = ["Task"]':
+        assert [made["source"] for made in docs.once(cell(f"#| export\n{text}"))] == [f"#| hide\n{text}"]
+
+
 def slug(heading: str) -> str:
     "The anchor that Quarto gives a heading."
     text = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()

@@ -27,7 +27,6 @@ COLAB = "https://colab.research.google.com/github"
 # What Quarto adds to a page with html outputs, for libraries that need require.js; ours needs none.
 REQUIRE = re.compile(r"<script[^>]*(?:/require(?:\.min)?\.js|/jquery(?:\.min)?\.js)[^>]*></script>\s*"
                      r"|<script[^>]*>define\('jquery'[^<]*</script>\s*")
-UNSEEN = ast.Import, ast.ImportFrom, ast.Assign  # alone in a cell, what nbdev hides: imports, `_all_`
 EXPORT = re.compile(r"(?:\s*#\|\s*(?:exports?|exporti)\s*\n)+")
 LINK = re.compile(r"(\[[^\[\]]*`[^\[\]]*)(\]\()")  # a link whose text holds code
 TICKS = re.compile(r"`([^`\s]+)`")
@@ -122,14 +121,20 @@ def defined(code: str  # of a cell
     return [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
 
 
+def unseen(code: str  # of a cell
+           ) -> bool:
+    "Has it nothing to read: only imports, and the `_all_` of nbdev?"
+    return all(isinstance(node, (ast.Import, ast.ImportFrom)) or ast.unparse(node).startswith("_all_ =")
+               for node in ast.parse(code).body)
+
+
 def once(cell: dict  # of a lesson
          ) -> list[dict]:
     "An exported cell as plain code under the anchors that nbdev links to; imports stay hidden, other cells alone."
     found = EXPORT.match(text := "".join(cell["source"]))
     if cell["cell_type"] != "code" or not found: return [cell]
     code = text[found.end():]
-    if all(isinstance(node, UNSEEN) for node in ast.parse(code).body):
-        return [cell | dict(source=f"#| hide\n{code}")]
+    if unseen(code): return [cell | dict(source=f"#| hide\n{code}")]
     anchors = "".join(f'<div id="{name.lower()}"></div>\n' for name in defined(code))
     above = dict(cell_type="markdown", id=f"{cell['id']}-at", metadata={}, source=anchors)
     return [above, cell | dict(source=code)] if anchors else [cell | dict(source=code)]
