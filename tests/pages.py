@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import yaml
 from nbconvert.exporters import TemplateExporter
+from nbconvert.filters import Highlight2HTML
 from plotly.offline import get_plotlyjs
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
@@ -136,6 +137,7 @@ def written(proc: Path,  # processed notebooks
             ):
     "Make a page of each processed notebook."
     exporter = TemplateExporter(raw_template=PAGE)
+    exporter.register_filter("highlight_code", Highlight2HTML())
     after = "".join(part["text"] for part in quarto().get("include-after-body", ()))
     shared = dict(style=style(), after=after)
     for path in sorted(proc.rglob("*.ipynb")):
