@@ -97,4 +97,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt: sys.exit("stopped; the same command goes on from here")
     except subprocess.CalledProcessError as stop:
         name = " ".join(stop.cmd[1:])
-        sys.exit(f"{name} ended with code {stop.returncode}; mend the cause, and the same command goes on")
+        sys.exit(f"{name} ended with code {stop.returncode}; fix the cause and run the same command again to go on")

@@ -1,4 +1,4 @@
-"""Ten trainings for the figure of a training run: five seeds, with the published information terms and without.
+"""Ten runs for the figure of a training run: five seeds, with the published information terms and without.
 
 python benchmarks/training_run.py
 

@@ -76,7 +76,7 @@ def test_the_best_epoch_is_kept(monkeypatch):
 
 
 class Scored:
-    "A model whose scores hang on its rate alone; the rate that is best on the test rows is the worst elsewhere."
+    "A model whose scores depend on its rate alone; the rate that is best on the test rows is the worst elsewhere."
     task, scores = TASK, {.1: dict(train=.4, validation=.4, test=.9), .2: dict(train=.5, validation=.8, test=.1),
                           .3: dict(train=.9, validation=.6, test=.5)}
 

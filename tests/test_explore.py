@@ -93,7 +93,7 @@ def test_parts_of_other_shapes_are_kept_whole():
 
 
 def test_start_must_be_a_stop():
-    with pytest.raises(ValueError, match="starts at slope=1, which is no stop: add it to"):
+    with pytest.raises(ValueError, match="starts at slope=1, which is not one of its stops: add it to"):
         explore(fig_line, slope=Stops([2, 4], "slope")).spec
 
 

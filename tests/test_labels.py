@@ -65,15 +65,15 @@ def test_what_a_label_means(task, values, want):
 
 
 @pytest.mark.parametrize("task, value, said", [
-    (STARS, 0, "'0' is none of 1, 2, 3, 4, 5:"), (STARS, 1.5, "'1.5' is none"), (STARS, "bad", "'bad' is none"),
-    (STARS, False, "'False' is none"), (STARS, float("inf"), "'inf' is none"), (STARS, [1], r"'\[1\]' is none"),
-    (MOOD, 2, r"'2' is none of sad, glad \(nor a number from 0 to 1\)"), (MOOD, -1, "'-1' is none"),
-    (MOOD, "Glad", "'Glad' is none"),
-    (MOOD, 0.5, "'0.5' is none"), (MOOD, "٠", "'٠' is none"), (TRUTH, 2, "'2' is none of True, False:"),
-    (Task("t", verbalizer=dict(a="good", b="bad", c="dull")), True, "'True' is none"),
-    (Task("t", verbalizer=dict(a="good", b="bad", c="dull")), "true", "'true' is none"),
-    (Task("t", verbalizer={"1": "good", "01": "bad"}), 1.5, "'1.5' is none"),
-    (Task("t", verbalizer={"0": "good", "other": "bad"}), 1, "'1' is none of 0, other:"),
+    (STARS, 0, "'0' is not one of 1, 2, 3, 4, 5:"), (STARS, 1.5, "'1.5' is not"), (STARS, "bad", "'bad' is not one"),
+    (STARS, False, "'False' is not"), (STARS, float("inf"), "'inf' is not one"), (STARS, [1], r"'\[1\]' is not one"),
+    (MOOD, 2, r"'2' is not one of sad, glad \(nor a number from 0 to 1\)"), (MOOD, -1, "'-1' is not one"),
+    (MOOD, "Glad", "'Glad' is not one"),
+    (MOOD, 0.5, "'0.5' is not one"), (MOOD, "٠", "'٠' is not one"), (TRUTH, 2, "'2' is not one of True, False:"),
+    (Task("t", verbalizer=dict(a="good", b="bad", c="dull")), True, "'True' is not one"),
+    (Task("t", verbalizer=dict(a="good", b="bad", c="dull")), "true", "'true' is not one"),
+    (Task("t", verbalizer={"1": "good", "01": "bad"}), 1.5, "'1.5' is not one"),
+    (Task("t", verbalizer={"0": "good", "other": "bad"}), 1, "'1' is not one of 0, other:"),
     *((MOOD, none, "") for none in (None, "", " ", float("nan"), pd.NA, pd.NaT, np.nan))], ids=str)
 def test_what_is_no_label(task, value, said):
     said = f"films row 2: label {said}" if said else "films row 2 has no label"
@@ -83,14 +83,14 @@ def test_what_is_no_label(task, value, said):
 def test_a_number_that_two_names_share_finds_neither():
     task = Task("t", verbalizer={"1": "good", "01": "bad", "1.0": "dull"})
     assert class_indices(task, ["01", "1.0", "1", 1]) == [1, 2, 0, 0]
-    fails("none of 1, 01, 1.0", class_indices, task, ["1.00"])
+    fails("not one of 1, 01, 1.0", class_indices, task, ["1.00"])
 
 
 def test_a_class_of_another_task_goes_by_its_name():
     other = Task("other", verbalizer=dict(glad="good", sad="bad"))
     found = class_indices(MOOD, class_indices(other, ["glad", "sad", 0]))
     assert found == [1, 0, 1]
-    fails("label 'glad' is none of 1, 0", class_indices, TURNED, class_indices(other, ["glad"]))
+    fails("label 'glad' is not one of 1, 0", class_indices, TURNED, class_indices(other, ["glad"]))
 
 
 def test_a_class_survives_copies_and_json():

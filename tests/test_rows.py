@@ -84,8 +84,8 @@ def test_quotation_marks_in_a_tsv_are_letters(tmp_path, saved):
     ("more than one column 'text'", "tsv", "text\ttext\na\tb\n"),
     ("line 1 has more than one column 'text'", "jsonl", '{"text": "a", "text": "b"}'),
     ("more than one column 'label'", "json", '[{"text": "a", "label": 1, "label": 0}]'),
-    ("is empty: give it a line that names the columns", "tsv", ""), ("line 1 is no JSON", "jsonl", "a,b"),
-    ("is no JSON", "json", '[{"text": "a"}], "b": 1'), ("is no JSON", "json", "[" * 100_000)])
+    ("is empty: give it a line that names the columns", "tsv", ""), ("line 1 is not JSON", "jsonl", "a,b"),
+    ("is not JSON", "json", '[{"text": "a"}], "b": 1'), ("is not JSON", "json", "[" * 100_000)])
 def test_files_that_cannot_be_read(tmp_path, saved, said, kind, text):
     path = tmp_path / f"a.{kind}"
     path.write_text(text)
@@ -231,7 +231,7 @@ def test_an_empty_text_is_refused_or_answered_with_nothing(model, text):
 
 def test_nothing_but_empty_texts(model):
     assert model.predict(["", None], skip_empty=True) == [None, None]
-    fails("row 1: 'text' is no string but 3", model.predict, [3], skip_empty=True)
+    fails("row 1: 'text' is not a string but 3", model.predict, [3], skip_empty=True)
     fails("no rows", model.predict, [], skip_empty=True)
 
 

@@ -109,7 +109,7 @@ def test_the_start_is_the_candidate_that_says_most(kw):
     torch.testing.assert_close(shares, torch.tensor(expected), atol=2e-3, rtol=0)
     best = max(range(len(expected)), key=expected.__getitem__)
     assert torch.equal(model.prompt, prompts[best]) and torch.equal(own, prompts[0])
-    torch.manual_seed(99)  # nothing may hang on the state of the process
+    torch.manual_seed(99)  # nothing may depend on the state of the process
     assert torch.equal(inform(again, rows), shares) and torch.equal(again.prompt, model.prompt)
     assert shares[0] < shares.max(), "a test in which the own start wins shows nothing"
 

@@ -1,7 +1,7 @@
 """Stored results are of today's code: one cheap run of each file is made again and compared.
 
 Bit for bit where versions, kind of processor and threads are those that made the file. Elsewhere sums are rounded
-otherwise and a training drifts, so only what comes before that is compared: see `room` in each test.
+otherwise and runs drift apart, so only what comes before that is compared: see `room` in each test.
 """
 import importlib
 import json

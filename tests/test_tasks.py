@@ -244,7 +244,7 @@ def test_numbers_that_are_names_are_not_taken_for_indices(reviews):
     ("no column 'review'.*choose among 'text', 'stars'", "text,stars\na,1\n"),
     ("no column 'stars'", "review,label\na,1\n"),
     ("is empty: give it rows", "review,stars\n"), ("row 2: 'review' is empty", "review,stars\na,1\n ,2\n"),
-    ("row 2: label '9' is none of 1, 2, 3", "review,stars\na,1\nb,9\n"),
+    ("row 2: label '9' is not one of 1, 2, 3", "review,stars\na,1\nb,9\n"),
     ("row 2 has no label", "review,stars\na,1\nb,\n"),
     ("is empty: give it a line", ""), ("line 2: 4 values for 2 columns", "review,stars\na,1,4,5\nb,2,3,4,5\nc\n"),
     ("line 3: unexpected end of data", "review,stars\na,1\n\"b,2\n")])
@@ -255,8 +255,8 @@ def test_files_with_mistakes(tmp_path, match, content):
 
 
 @pytest.mark.parametrize("match, content", [
-    ("is no string but 3", '{"review": "a", "stars": 1}\n{"review": 3, "stars": 1}'),
-    ("line 1 is no JSON", "review"), ("holds 1, which is no JSON object", "[1, 2]"),
+    ("is not a string but 3", '{"review": "a", "stars": 1}\n{"review": 3, "stars": 1}'),
+    ("line 1 is not JSON", "review"), ("holds 1, which is not a JSON object", "[1, 2]"),
     ("line 2 has more than one column 'stars'", '{"review": "a", "stars": 1}\n{"review": "a", "stars": 1, "stars": 2}'),
     ("'review' is empty", '{"review": null, "stars": 1}'), ("no column", ""),
     ("row 1 has no label", '{"review": "a", "stars": null}\n{"review": "b", "stars": 1}')])
@@ -339,14 +339,14 @@ def test_rows_from_strings_pairs_dicts_and_data():
 
 @pytest.mark.parametrize("match, task, data", [
     ("no rows", "sst2", []), ("row 2: 'text' is empty", "sst2", ["a", " "]),
-    ("row 1: 'text' is no string but 3", "sst2", [3]),
+    ("row 1: 'text' is not a string but 3", "sst2", [3]),
     ("row 1: .* reads two texts", "rte", ["a"]), ("row 1: .* reads one text", "sst2", [("a", "b")]),
     ("list of texts, not 3", "sst2", 3),
     ("row 1: 'pair' is empty", "rte", [("a", "")]),
-    ("row 1: 'pair' is no string but None|'pair' is empty", "rte", [("a", None)]),
+    ("row 1: 'pair' is not a string but None|'pair' is empty", "rte", [("a", None)]),
     ("no 'sentence2' or 'pair'", "rte", [dict(text="a")]), ("no rows", "sst2", [{}]),
     ("row 2: 'text' is empty", "sst2", ["a", {}]),
-    ("label 'meh' is none of negative, positive", "sst2", [dict(text="a", label="meh")]),
+    ("label 'meh' is not one of negative, positive", "sst2", [dict(text="a", label="meh")]),
     ("row 1: .* two texts", "rte", ("a", "b")),
     ("row 2 has no label", "sst2", [dict(text="a", label=1), dict(text="a")])])
 def test_rows_with_mistakes(match, task, data):
@@ -372,7 +372,7 @@ def test_scores_take_names_and_many_classes():
     assert scores("rte", [0, 1], ["entailment", "entailment"]) == {"accuracy": 0.5}
     fails("1 predictions for 2 labels", scores, "rte", [0, 1], [0])
     fails("0 predictions", scores, "rte", [], [])
-    fails("label '7' is none of", scores, "rte", [0], [7])
+    fails("label '7' is not one of", scores, "rte", [0], [7])
 
 
 # --- batches

@@ -276,7 +276,7 @@ def test_a_killed_fit_resumes_bit_for_bit(kw, at, every, tmp_path, monkeypatch):
     monkeypatch.setattr(Feed, "__call__", dying)
     with pytest.raises(Killed):
         new(**kw).fit(DATA["train"], DATA["validation"], checkpoint=tmp_path, checkpoint_every=every, **QUICK)
-    torch.manual_seed(123)  # nothing may hang on the state of the process
+    torch.manual_seed(123)  # nothing may depend on the state of the process
     again = new(**kw)
     resumed = again.fit(DATA["train"], DATA["validation"], checkpoint=tmp_path, checkpoint_every=every, resume=True,
                         **QUICK)
@@ -362,7 +362,7 @@ def test_a_folder_that_holds_another_run(tmp_path):
         with pytest.raises(InputError, match=next(iter(change))):
             new().fit(DATA["train"], checkpoint=tmp_path, resume=True, **QUICK | change)
     for model, data in ((new(beta=.2), DATA["train"]), (new(seed=1), DATA["train"]), (new(), DATA["validation"])):
-        with pytest.raises(InputError, match="another training"):
+        with pytest.raises(InputError, match="comes from another run"):
             model.fit(data, checkpoint=tmp_path, resume=True, **QUICK)
     assert (tmp_path / "state.safetensors").read_bytes() == before
 

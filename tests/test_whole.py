@@ -299,7 +299,7 @@ def test_what_fits_is_kept_and_the_message_names_the_rest(name, trained, tmp_pat
 
 # --- runs that diverge
 
-def strict(text): return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+def strict(text): return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 def test_a_diverged_part_is_recorded_and_the_sweep_goes_on(tmp_path):

@@ -15,11 +15,11 @@ import numpy as np
 
 # %% ../../nbs/reference/base/checks.ipynb #c4ec105a
 class InputError(ValueError):
-    "A mistake in what the user gave: one line that names the fix."
+    "The user gave something wrong: one line that says how to fix it."
 
 # %% ../../nbs/reference/base/checks.ipynb #50abe002
 class InputWarning(UserWarning):
-    "Something in what the user gave that may not be what was meant."
+    "The user gave something that may not be what they meant."
 
 # %% ../../nbs/reference/base/checks.ipynb #c4ec107a
 CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), rep_critic=("bilinear", "dot", "released"),
@@ -46,7 +46,7 @@ RULES = {*CHOICES, *RANGES, *TEXTS}
 def whole_characters(
     text:str,  # any
 ) -> bool:
-    "Could it be written as UTF-8?"
+    "Whether a text can be written as UTF-8."
     try: text.encode()
     except UnicodeEncodeError: return False
     return True
@@ -55,7 +55,7 @@ def whole_characters(
 def brief(
     value,  # anything
 ) -> str:  # one line of 60 characters or so
-    "A value as a message shows it."
+    "A value as messages show it."
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 60
     try: text = " ".join(short.repr(value).split())
@@ -79,11 +79,11 @@ def _wanted(name):
 
 # %% ../../nbs/reference/base/checks.ipynb #c4ec119a
 def checked(
-    name:str,  # of a choice, a range or a text
+    name:str,  # the setting's name
     value,  # what was given
-    said:str="",  # how a message begins; empty: "NAME is"
+    said:str="",  # how the message begins; empty: "NAME is"
 ):  # the value; raises InputError
-    "One value, if it is what its name promises."
+    "Check one value against what its name promises."
     if isinstance(value, np.generic): value = value.item()
     if _fits(name, value): return value
     raise InputError(f"{said or f'{name} is'} {brief(value)}: {_wanted(name)}")
@@ -95,7 +95,7 @@ LONGEST = 100_000
 def check(
     **given,  # name -> value, or a plural -> list of values
 ) -> dict:  # the same, checked; raises InputError
-    "Values that are what their names promise."
+    "Check several values against what their names promise."
     return {name: checked(name, value) if name in RULES else _each(name, value) for name, value in given.items()}
 
 def _each(name, values):
@@ -107,7 +107,7 @@ def _each(name, values):
 
 # %% ../../nbs/reference/base/checks.ipynb #c4ec126a
 def misfit(
-    value,  # of `json.loads`
+    value,  # what `json.loads` gave
     shape,  # a type, a dict of shapes, a list of one shape, or a tuple of shapes that will do
     at:str="it",  # where the value stands
 ) -> str:  # empty where all fits
@@ -123,7 +123,7 @@ def misfit(
     return next(filter(None, (misfit(v, s, f"{at}[{k!r}]") for k, v, s in parts)), "")
 
 # %% ../../nbs/reference/base/checks.ipynb #c4ec129a
-DAMAGED = "it is damaged or another program's; put a whole one there, or choose another folder"
+DAMAGED = "it is damaged or belongs to another program; put an intact one there, or choose another folder"
 
 # %% ../../nbs/reference/base/checks.ipynb #c4ec130a
 def parse_json(
@@ -136,5 +136,5 @@ def parse_json(
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} is not JSON ({' '.join(str(error).split())[:80]}): {DAMAGED}") from error
     if shape is not None and (wrong := misfit(value, shape)):
-        raise InputError(f"{what} is not what it should be ({wrong}): {DAMAGED}")
+        raise InputError(f"{what} does not have the right content ({wrong}): {DAMAGED}")
     return value

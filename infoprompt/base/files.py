@@ -54,7 +54,7 @@ def tidy(
 
 # %% ../../nbs/reference/base/files.ipynb #f11e0012
 def running(
-    number:int,  # of a process
+    number:int,  # the process's number
 ) -> bool:
     "Is there such a process?"
     if os.name == "nt": return number == os.getpid()  # asking could end it; and what is open cannot be removed there
@@ -90,7 +90,7 @@ def packed(
 # %% ../../nbs/reference/base/files.ipynb #9b112fdd
 def read_whole(
     path,  # what `packed` gave, as a file; JSON where the name ends in .json
-    fix:str="save it again",  # the way out, for messages
+    fix:str="save it again",  # what to do about it, for messages
 ) -> tuple:  # facts, tensors; raises InputError where the file is missing, damaged, foreign or newer
     "Read facts and tensors, as they were written."
     path = Path(path)

@@ -67,7 +67,7 @@ def command(
 
 # %% ../../nbs/reference/command/cli.ipynb #8b104c92
 def show_version(
-    wanted:bool,  # whether --version was given
+    wanted:bool,  # whether --version was typed
 ):
     "Print the version and end."
     if wanted: print(version("infoprompt")); raise typer.Exit()
@@ -100,7 +100,7 @@ def report(
 # %% ../../nbs/reference/command/cli.ipynb #415ea566
 def score_table(
     found:dict,  # split -> prompt -> metric -> score
-) -> list:  # one dict a prompt
+) -> list:  # one dict for each prompt
     "Scores of majority, untrained and trained, side by side."
     flat = lambda p: {f"{split} {metric}": x for split, by in found.items() for metric, x in by[p].items()}
     return [dict(prompt=p) | flat(p) for p in ("majority", "untrained", "trained")]
@@ -121,8 +121,8 @@ def train(
     label:str|None=None,  # label column of the data
     word:list[str]|None=None,  # LABEL=WORD, once for each label; default: the task's, or the label names
     template:str|None=None,  # where text, slots and [MASK] go, e.g. "[CLS] [P] {text} [MASK] [SEP]"
-    shots:int=64,  # training rows in all, and as many for validation; 0: all rows
-    uneven:bool=False,  # let a class with few rows give what it has
+    shots:int=64,  # total number of training rows, and as many for validation; 0: all rows
+    uneven:bool=False,  # let small classes give fewer rows
     n_prompt:int=4,  # prompt vectors
     beta:float=.1,  # weight of the representation loss; 0: off
     gamma:float=.05,  # weight of the head loss; 0: off
@@ -131,13 +131,13 @@ def train(
     head_init:str="label",  # start of the head: label (words) or probe (for encoders without a language model)
     epochs:int=30,  # passes over the training rows
     lr:float|None=None,  # peak learning rate; default 0.001 as published, but 0.01 for nano
-    preset:str="measured",  # defaults of --init and --lr: measured on the encoder where they were, or published
-    batch_size:int=8,  # rows a step
-    seed:int=0,  # of start, noise and negatives
-    data_seed:int=0,  # of the rows that are drawn
-    order_seed:int|None=None,  # of the order of rows; default: --seed
+    preset:str="measured",  # defaults of --init and --lr: measured (on this encoder, if it was) or published
+    batch_size:int=8,  # rows per step
+    seed:int=0,  # seed of start, noise and negatives
+    data_seed:int=0,  # seed that draws the rows
+    order_seed:int|None=None,  # seed of the order of rows; default: --seed
     out:str|None=None,  # folder of the run; default infoprompt-runs/TASK
-    resume:bool=False,  # go on with the run in that folder; its options need not be repeated
+    resume:bool=False,  # continue the run in that folder; its options need not be repeated
     json:bool=False,  # print one JSON object
 ):
     "Train a soft prompt; write the prompt, its history and a convergence figure."
@@ -172,7 +172,7 @@ def print_json(
 def listed(
     text:str,  # "0,0.1,1"
     kind,  # int, float or str
-) -> list:  # what is not of the kind stays text, for `check` to refuse
+) -> list:  # a value of another kind stays text, for `check` to refuse
     "The values of an option."
     def value(part):
         try: return kind(part)
@@ -189,19 +189,19 @@ def sweep(
     task:str="nano/sentiment",  # a name that `infoprompt tasks` lists
     encoder:str="nano",  # nano, minilm, a folder, or a hub id such as roberta-large
     data:str|None=None,  # where the task's rows are; default: the task's own
-    shots:int=64,  # training rows in all, and as many for validation; 0: all rows
+    shots:int=64,  # total number of training rows, and as many for validation; 0: all rows
     beta:str="0,0.1",  # weights of the representation loss
     gamma:str="0,0.05",  # weights of the head loss
     init:str|None=None,  # starts of the prompt; default: informed for nano, vocab for others
     lr:str|None=None,  # peak learning rates; default 0.001 as published, but 0.01 for nano
-    preset:str="measured",  # defaults of --init and --lr: measured on the encoder where they were, or published
+    preset:str="measured",  # defaults of --init and --lr: measured (on this encoder, if it was) or published
     n_prompt:str="4",  # prompt lengths
     k:str="32",  # numbers of negatives
-    negatives:str="null",  # of L_rep: null, reference, or population (all runs then read the same rows)
-    seeds:int=5,  # seeds, each for rows, start, order and noise
+    negatives:str="null",  # negatives of L_rep: null, reference, or population (all runs then read the same rows)
+    seeds:int=5,  # number of seeds; each draws rows, start, order and noise
     epochs:int=30,  # passes over the training rows
-    batch_size:int=8,  # rows a run and step
-    budget:float=2.,  # GB that runs trained at once may take
+    batch_size:int=8,  # rows per run and step
+    budget:float=2.,  # memory in GB that runs trained together may take
     out:str|None=None,  # folder of the sweep; default infoprompt-runs/sweep-TASK
     json:bool=False,  # print one JSON object
 ):
@@ -241,14 +241,14 @@ def sweep(
          "cut -f2 reviews.tsv | infoprompt predict my-run",
          "printf 'It rains.\\tIt is wet.\\n' | infoprompt predict my-pairs")
 def predict(
-    folder:str,  # what `infoprompt train` wrote, or a hub id
+    folder:str,  # folder that `infoprompt train` wrote, or a hub id
     texts:list[str]|None=None,  # texts; for pairs, two with a tab between them
     *,
-    file:str|None=None,  # one text (or JSON object) a line, or a csv, tsv, json, jsonl or parquet table; -: stdin
-    skip_empty:bool=False,  # null for a row whose text is empty or missing, where otherwise it is refused
-    encoder:str|None=None,  # where the encoder is, if not where it was
+    file:str|None=None,  # one text (or JSON object) per line, or a csv, tsv, json, jsonl or parquet table; -: stdin
+    skip_empty:bool=False,  # answer null for a row whose text is empty or missing, instead of refusing it
+    encoder:str|None=None,  # where the encoder is now, if it has moved
 ):
-    "Print one JSON line a text, with its label and the probability of each."
+    "Print one JSON line for each text, with its label and the probability of each label."
     from infoprompt.command.runs import load_prompt, predictions, read_rows
     model = load_prompt(folder, encoder)
     for found in predictions(model, read_rows(model.task, texts, file), skip_empty): print_json(**found)
@@ -257,14 +257,14 @@ def predict(
 @command("infoprompt evaluate my-run", "infoprompt evaluate my-run --file labelled.csv --text review --label stars",
          "infoprompt evaluate my-run --data folder-with-splits --json")
 def evaluate(
-    folder:str,  # what `infoprompt train` wrote, or a hub id
+    folder:str,  # folder that `infoprompt train` wrote, or a hub id
     *,
-    task:str|None=None,  # judge on another task's test rows; its labels must be the prompt's
+    task:str|None=None,  # judge on this task's test rows; its labels must be the prompt's
     data:str|None=None,  # a source whose test rows are judged; default: the task's own
     file:str|None=None,  # labelled rows, all judged: a csv, tsv, json, jsonl or parquet table
     text:list[str]|None=None,  # text column; twice for pairs
     label:str|None=None,  # label column
-    encoder:str|None=None,  # where the encoder is, if not where it was
+    encoder:str|None=None,  # where the encoder is now, if it has moved
     json:bool=False,  # print JSON
 ):
     "Judge a prompt on labelled rows it was not trained on."
@@ -286,7 +286,7 @@ def tasks(
 
 # %% ../../nbs/reference/command/cli.ipynb #82b2c444
 def spread(
-    name:str,  # of a fact
+    name:str,  # the fact's name
     value,  # plain JSON
 ) -> list:  # dicts
     "A fact as rows of a table."
@@ -297,9 +297,9 @@ def spread(
 # %% ../../nbs/reference/command/cli.ipynb #ef8a6727
 @command("infoprompt info my-run", "infoprompt info my-run --json")
 def info(
-    folder:str,  # what `infoprompt train` wrote, or a hub id
+    folder:str,  # folder that `infoprompt train` wrote, or a hub id
     *,
-    encoder:str|None=None,  # where the encoder is, if not where it was
+    encoder:str|None=None,  # where the encoder is now, if it has moved
     json:bool=False,  # print one JSON object
 ):
     "Show a saved prompt: task, settings, scores, and the words nearest to each of its vectors."

@@ -20,21 +20,21 @@ def leave(
     message:str,  # what happened, and the fix
     code:int,  # exit code
 ):
-    "Say one line on stderr and end the command."
+    "Print one line on stderr and end the command."
     say_line(message)
     raise typer.Exit(code)
 
 # %% ../../nbs/reference/command/options.ipynb #9d0afdf3
 @contextmanager
 def words_checked():
-    "A mistake that Typer finds is one line."
+    "Report Typer's own errors in one line."
     try: yield
     except typer.BadParameter.__base__ as error:
         leave(f"{error.format_message().rstrip('.')}: see {error.ctx.command_path} --help", 2)
 
 # %% ../../nbs/reference/command/options.ipynb #a5ced012
 class Program(typer.core.TyperGroup):
-    "The commands; without a word, their help."
+    "The group of commands; without a command it prints their help."
     def make_context(self, name, args, **more):
         with words_checked() if args else nullcontext(): return super().make_context(name, args, **more)
 
@@ -49,7 +49,7 @@ def as_typed(
     text:str,  # a message that speaks of Python
     names,  # the command's options
 ) -> str:
-    "Python's names as options."
+    "Write Python's names as options."
     def typed(found):
         name, rest = found["name"], found["rest"]
         first = found.start() == 0 and re.match(" (is|holds|in) ", text[found.end():])
@@ -65,18 +65,18 @@ def one_line(
     error:BaseException,  # an InputError, an OSError
     names,  # the command's options
 ) -> str:
-    "An error's message as the command line says it."
+    "An error's message in the command line's words."
     if not (isinstance(error, OSError) and error.strerror): return " ".join(as_typed(str(error), names).split())
     return " ".join(f"{error.filename}: {error.strerror}".removeprefix("None: ").split())
 
 # %% ../../nbs/reference/command/options.ipynb #e4d00008
 def last_words(
     stop:BaseException,  # a KeyboardInterrupt, an OSError or an `endings.Stopped`
-    folder,  # of the run or sweep
+    folder,  # the run's or the sweep's
     again:str,  # how to go on
     names,  # the command's options
 ) -> tuple:  # the line, the exit code
-    "How far a training came, and how to go on."
+    "How far a run got, and how to go on."
     said = one_line(stop, names) or "interrupted"
     if isinstance(stop, Diverged): return f"{said}: saved in {folder}", 1
     return f"{said}; {again}", exit_code(stop) if isinstance(stop, KeyboardInterrupt) else 2
@@ -94,9 +94,9 @@ def shape_of(
 def check_options(
     options:dict,  # name -> value
     f,  # the command
-    where:str="",  # they stand, for messages
+    where:str="",  # where the options come from, for messages
 ):
-    "Refuse values that cannot be meant; raises InputError."
+    "Refuse values that cannot be right; raises InputError."
     from infoprompt.base.checks import RULES, InputError, brief, checked, misfit
     kinds = {k: v for k, v in get_type_hints(f).items() if k in options and v is not typer.Context}
     for name, kind in kinds.items():
@@ -111,7 +111,7 @@ def check_options(
 def to_json(
     value,  # plain JSON
 ) -> str:  # one line
-    "JSON in letters that the terminal has, where it lacks some in escapes; null for a number that is not finite."
+    "JSON in the terminal's letters, with escapes for those it lacks, and null for numbers that are not finite."
     text = json.dumps(value := finite(value), ensure_ascii=False, allow_nan=False)
     try: text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError: return json.dumps(value)

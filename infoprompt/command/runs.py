@@ -33,7 +33,7 @@ from ..study.sweeps import parquet
 def label_words(
     pairs,  # "name=word" each
 ) -> dict:
-    "What --word gives."
+    "The label words that --word gives."
     wrong = [p for p in pairs if "=" not in p]
     if wrong: raise InputError(f"--word {wrong[0]!r}: give LABEL=WORD, once for each label")
     given = [p.split("=", 1) for p in pairs]
@@ -43,7 +43,7 @@ def label_words(
 
 # %% ../../nbs/reference/command/runs.ipynb #2fd74ed2
 def task_of(
-    options:dict,  # of `train` or `evaluate`
+    options:dict,  # the options of `train` or `evaluate`
 ):  # a `Task`
     "The task that the options describe."
     o = {k: v for k, v in options.items() if v}
@@ -60,7 +60,7 @@ WRITTEN = ("run.json", "checkpoint", "prompt.safetensors", "config.json", "READM
 
 # %% ../../nbs/reference/command/runs.ipynb #063580b2
 def folder_of(
-    options:dict,  # of `train`
+    options:dict,  # the options of `train`
 ) -> Path:
     "Where a run goes by default."
     name = options["task"] or (Path(options["data"]).stem if options["data"] else "nano/sentiment")
@@ -68,12 +68,12 @@ def folder_of(
 
 # %% ../../nbs/reference/command/runs.ipynb #4cd74c23
 def settle(
-    folder:Path,  # of the run
-    options:dict,  # of `train`
-    given,  # names of those that the user typed
+    folder:Path,  # the run's folder
+    options:dict,  # the options of `train`
+    given,  # names of the options that the user typed
     resume:bool,  # whether a run there may go on
 ) -> dict:  # options, on resuming those of the run; raises InputError where another run is in the way
-    "Find out what is to be run."
+    "Decide what to run: the options, or on resuming those of the run in the folder."
     there = [name for name in WRITTEN if (folder/name).exists()]
     if there and not (resume and "run.json" in there):
         fix = "go on with --resume, or choose" if "run.json" in there else "choose"
@@ -87,7 +87,7 @@ def settle(
 
 # %% ../../nbs/reference/command/runs.ipynb #1644afb5
 def read_run(
-    folder,  # of a run
+    folder,  # a run's folder
 ) -> dict:
     "The options in a run's run.json."
     return read_whole(folder/"run.json", "choose another --out")[0]
@@ -95,10 +95,10 @@ def read_run(
 # %% ../../nbs/reference/command/runs.ipynb #1985cbfe
 @contextmanager
 def claimed(
-    folder:Path,  # of the run
-    options:dict,  # of `train`
+    folder:Path,  # the run's folder
+    options:dict,  # the options of `train`
 ):
-    "Write run.json, and take it away again where it turns out that nothing can be run."
+    "Write run.json, and remove it again if nothing can be run."
     fresh = launched().is_main_process and not (folder/"run.json").exists()
     if fresh: write_whole({folder/"run.json": packed(options)})
     try: yield
@@ -142,7 +142,7 @@ def run_page(
 
 # %% ../../nbs/reference/command/runs.ipynb #efc7b542
 def save_run(
-    folder:Path,  # of the run
+    folder:Path,  # the run's folder
     model,  # an `InfoPromptModel` with a history
     line,  # validation score of the majority class
     asked:dict,  # text (, pair): what the page asks the prompt first
@@ -166,7 +166,7 @@ def save_run(
 
 # %% ../../nbs/reference/command/runs.ipynb #6f23daed
 def train_run(
-    folder:Path,  # of the run
+    folder:Path,  # the run's folder
     o:dict,  # options of `train`
     resume:bool,  # whether to go on from a checkpoint
     progress:bool,  # show a bar
@@ -195,7 +195,7 @@ def train_run(
 def parse_line(
     line:str,  # a text, two texts with a tab between them, or a JSON object
     paired:bool,  # whether the task reads pairs
-    number:int,  # of the line, for messages
+    number:int,  # the line's number, for messages
 ):  # what `as_rows` takes
     "One row from one line."
     if line.lstrip().startswith("{"): return parsed(line, f"line {number}")
@@ -205,7 +205,7 @@ def parse_line(
 def lines_of(
     file,  # a path, "-" or None for stdin
 ) -> list:
-    "Lines of a file or of stdin; raises InputError where they are no text that can be read."
+    "Lines of a file or of stdin; raises InputError if they cannot be read as text."
     piped = file in (None, "-")
     if piped and sys.stdin.isatty(): raise InputError("no text: give it as an argument, with --file or on stdin")
     data = sys.stdin.buffer.read() if piped else Path(file).read_bytes()
@@ -243,7 +243,7 @@ def judged(
     model,  # an `InfoPromptModel`
     options:dict,  # task, data, text, label, file
 ) -> tuple:  # rows, scores by prompt
-    "Scores on labelled rows, beside those of always saying their most frequent class."
+    "Scores on labelled rows, beside the scores of always answering their most frequent class."
     if options["file"] and (options["data"] or options["task"]):
         raise InputError("give --file, or --data and --task, not both")
     rows = labelled_rows(model, options)

@@ -18,7 +18,7 @@ class ClassIndex(int):
     def __new__(
         cls,
         index:int,  # from 0
-        names:tuple,  # of the task
+        names:tuple,  # the task's label names
         kind:str="str",  # what the label was: "str", "int", "float" or "bool"
     ):
         self = super().__new__(cls, index)
@@ -31,7 +31,7 @@ class ClassIndex(int):
 def name_of(
     value,  # a label
 ) -> str:
-    "What a label is called."
+    "A label's name."
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 # %% ../../nbs/reference/data/labels.ipynb #1abe1020
@@ -49,7 +49,7 @@ def number_of(
 
 # %% ../../nbs/reference/data/labels.ipynb #1abe100f
 def counted(
-    names,  # of a task
+    names,  # a task's label names
 ) -> bool:
     "Whether numbers count the classes, because no name is a number."
     return all(number_of(name) is None for name in names)
@@ -78,13 +78,13 @@ def _refusal(names, value, where):
     name = repr(value.names[value] if isinstance(value, ClassIndex) else name_of(value))[:60]
     known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     numbers = f" (nor a number from 0 to {len(names) - 1})" if counted(names) else ""
-    return f"{where}: label {name} is none of {known}{numbers}: mend it, or add it to the verbalizer"
+    return f"{where}: label {name} is not one of {known}{numbers}: correct it, or add it to the verbalizer"
 
 # %% ../../nbs/reference/data/labels.ipynb #1abe1013
 def class_indices(
     task,  # whatever has `names`: a `Task`
     values,  # (rows,) labels of any kind: names, numbers, booleans, classes
-    where:str="data",  # they stand, for messages
+    where:str="data",  # where they come from, for messages
 ) -> list:  # a `ClassIndex` each; raises InputError for a label that is missing or none of the task's
     "The classes of labels, by the task alone."
     found, known = [], {}
@@ -110,7 +110,7 @@ def has_labels(
 def kind_of(
     labels,  # `ClassIndex`es
 ) -> str:  # "str", "int", "float" or "bool"
-    "What labels were before they were classes."
+    "The kind of value that labels were before they became classes."
     kinds = {label.kind for label in labels}
     return kinds.pop() if len(kinds) == 1 else "str"
 

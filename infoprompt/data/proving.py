@@ -35,7 +35,7 @@ def tensors_hash(
 
 # %% ../../nbs/reference/data/proving.ipynb #d4b10a0a
 def check_tokenizer(
-    name,  # of the encoder, for the message
+    name,  # the encoder's name, for the message
     tokenizer,  # its tokenizer; raises InputError
     size:int,  # rows of the encoder's embedding table
 ):
@@ -52,7 +52,7 @@ def check_tokenizer(
 
 # %% ../../nbs/reference/data/proving.ipynb #d4b10a0c
 def trial_rows(
-    tokenizer,  # of an encoder
+    tokenizer,  # an encoder's tokenizer
 ) -> list:  # token-id lists
     "Three short rows with a [MASK]."
     special = set(tokenizer.all_special_ids)
@@ -93,7 +93,7 @@ def prove(
     rows,  # from `trial_rows`
     truth,  # from `truths`, of the first two rows
 ):
-    "Refuse an encoder that answers here otherwise than by itself, or whose [MASK] does not see all around it."
+    "Refuse an encoder whose answers change when it is run here, or whose [MASK] does not see all around it."
     room = max(1e-3, 16 * torch.finfo(encoder.words.dtype).eps) * max(t.abs().max() for t in truth)
     far = lambda ours, theirs: max((o - t).abs().max() for o, t in zip(ours, theirs))
     ours = told(encoder, rows)

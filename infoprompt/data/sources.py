@@ -95,7 +95,7 @@ def _is_hub_id(name):
 # %% ../../nbs/reference/data/sources.ipynb #50abe01d
 def is_hub(
     data,  # anything
-    kind="Dataset",  # or "DatasetDict"
+    kind="Dataset",  # "Dataset" or "DatasetDict"
 ) -> bool:
     "Whether this is an object of `datasets`."
     return isinstance(data, getattr(sys.modules.get("datasets"), kind, ()))
@@ -104,7 +104,7 @@ def is_hub(
 def read_splits(
     data,  # file, folder, hub id ("id" or "id:config"), "nano/<task>", Dataset, DatasetDict or DataFrame
 ):
-    "Whatever holds the rows, as {split: {column: values}}; one file is one split, 'train'."
+    "Read rows from anything that holds them as {split: {column: values}}; a single file is one split, 'train'."
     if is_hub(data, "DatasetDict"): return {k: columns_of(d) for k, d in data.items()}
     if is_hub(data) or isinstance(data, pd.DataFrame): return {"train": columns_of(data)}
     if not isinstance(data, (str, Path)): raise InputError(f"data={brief(data)}: give a path, a hub id or a Dataset")
@@ -117,19 +117,19 @@ def read_splits(
 
 # %% ../../nbs/reference/data/sources.ipynb #b81c3330
 def check_texts(
-    values,  # of one column
-    column,  # its name, for messages
+    values,  # one column's values
+    column,  # the column's name, for messages
     where="data",  # file or split, for messages
     gaps=False,  # whether a text may be missing
 ):
-    "The values, if each is a string with something in it; None for a missing one where it may be missing."
+    "The values, if each is a string that is not empty; None for a missing one if gaps are allowed."
     texts = list(values)
     for i, text in enumerate(texts):
         if type(text) is str and not text.isspace() and text and whole_characters(text): continue
         texts[i] = text = plain(text)
         if isinstance(text, str) and whole_characters(text) or text is None and gaps: continue
         what = ("is empty" if text is None else "holds half a character (a surrogate)" if isinstance(text, str) else
-                f"is no string but {brief(text)}")
+                f"is not a string but {brief(text)}")
         raise InputError(f"{where} row {i + 1}: {column!r} {what}: give it a text or remove the row")
     return texts
 
@@ -171,7 +171,7 @@ def few_shot(
     labels,  # (rows,) class indices
     shots,  # training rows in all, as even over classes as possible
     seed=0,  # draws the rows; more shots of one seed contain fewer shots
-    uneven=False,  # let a class with few rows give what it has
+    uneven=False,  # let small classes give fewer rows
 ):
     "Row indices of a few-shot training split and of an equally large validation split."
     rng, labels, least = _rng(seed), np.asarray(labels), len(names)
@@ -184,10 +184,10 @@ def few_shot(
 
 # %% ../../nbs/reference/data/sources.ipynb #b05dfb34
 def hold_out(
-    n,  # rows there are, from 2
-    part,  # one row in so many is held out, one at least
-    seed,  # draws them
-    most=None,  # but no more than this
+    n,  # number of rows, at least 2
+    part,  # one row in this many is held out, and at least one
+    seed,  # draws the rows that are held out
+    most=None,  # never hold out more than this many
 ):
     "Row indices to keep and to hold out."
     if n < 2: raise InputError(f"{n} training row is too few to hold some out: give more")

@@ -33,9 +33,9 @@ def pick_rows(
 # %% ../../nbs/reference/data/tables.ipynb #50abe004
 def once(
     names,  # of columns
-    where="data",  # they stand, for messages
+    where="data",  # where they come from, for messages
 ) -> list:  # raises InputError where a name comes twice
-    "Column names, each of them there once."
+    "Column names, checked: each occurs once."
     names = list(names)
     twice = [n for n, times in Counter(names).items() if times > 1]
     if twice: raise InputError(f"{where} has more than one column {twice[0]!r}: rename one")
@@ -45,7 +45,7 @@ def once(
 def plain(
     value,  # a label or a text
 ):  # the same as a Python value; None where there is none
-    "One value out of whatever table it stood in."
+    "One value as plain Python, whatever table it comes from."
     if getattr(value, "ndim", None) == 0: value = value.item()
     if value is pd.NA or value is pd.NaT or isinstance(value, float) and math.isnan(value): return None
     return None if isinstance(value, str) and not value.strip() else value
@@ -76,8 +76,8 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BO
 
 # %% ../../nbs/reference/data/tables.ipynb #50abe00a
 def text_of(
-    data:bytes,  # of a file or of stdin
-    where,  # they come from, for messages
+    data:bytes,  # what a file or stdin holds
+    where,  # where they come from, for messages
 ) -> str:  # raises InputError for what cannot be read
     "Bytes as text."
     code = next((code for mark, code in _MARKS.items() if data.startswith(mark)), "utf-8")
@@ -90,7 +90,7 @@ def text_of(
 
 # %% ../../nbs/reference/data/tables.ipynb #50abe00d
 def split_lines(
-    text:str,  # of a file
+    text:str,  # what the file holds
 ) -> list:
     "The lines of a text; an end of line after the last of them makes no new one."
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n") if text else []
@@ -103,7 +103,7 @@ def _table(records, where):
     rows = [(line, values) for line, values in records[1:] if len(names) == 1 or values != [""]]
     for line, values in rows:
         if len(values) != len(names):
-            raise InputError(f"{where} line {line}: {len(values)} values for {len(names)} columns: mend that line")
+            raise InputError(f"{where} line {line}: {len(values)} values for {len(names)} columns: correct that line")
     return Columns(zip(names, map(list, zip(*(values for _, values in rows)) if rows else ([] for _ in names))))
 
 # %% ../../nbs/reference/data/tables.ipynb #50abe012
@@ -111,7 +111,7 @@ def _read_csv(text, where):
     limit, records = csv.field_size_limit(2**31 - 1), csv.reader(io.StringIO(text, newline=""), strict=True)
     try: return _table([(records.line_num, values) for values in records], where)
     except csv.Error as e:
-        fix = "mend that line, or write quotation marks inside a quoted value twice"
+        fix = "correct that line, or write quotation marks inside a quoted value twice"
         raise InputError(f"{where} line {records.line_num}: {e}: {fix}") from e
     finally: csv.field_size_limit(limit)
 
@@ -120,7 +120,7 @@ def _read_tsv(text, where): return _table([(i, line.split("\t")) for i, line in 
 # %% ../../nbs/reference/data/tables.ipynb #ef930c35
 def parsed(
     text:str,  # JSON
-    where,  # it stands, for messages
+    where,  # where it comes from, for messages
 ):  # raises InputError
     "JSON as Python values."
     def unique(pairs):
@@ -128,7 +128,7 @@ def parsed(
         return dict(pairs)
     try: return json.loads(text, object_pairs_hook=unique)
     except InputError: raise
-    except (ValueError, RecursionError) as e: raise InputError(f"{where} is no JSON ({e}): mend it") from e
+    except (ValueError, RecursionError) as e: raise InputError(f"{where} is not JSON ({e}): correct it") from e
 
 # %% ../../nbs/reference/data/tables.ipynb #50abe014
 def _read_json(text, where):
@@ -136,7 +136,7 @@ def _read_json(text, where):
     else: rows = [parsed(line, f"{where} line {i}") for i, line in enumerate(split_lines(text), 1) if line.strip()]
     wrong = [row for row in rows if not isinstance(row, dict)]
     if not wrong: return Columns(as_columns(rows))
-    raise InputError(f"{where} holds {repr(wrong[0])[:40]}, which is no JSON object: write a name for each value")
+    raise InputError(f"{where} holds {repr(wrong[0])[:40]}, which is not a JSON object: write a name for each value")
 
 # %% ../../nbs/reference/data/tables.ipynb #50abe016
 def _read_parquet(path):
@@ -162,11 +162,11 @@ def brief_error(
 
 # %% ../../nbs/reference/data/tables.ipynb #0ca750e6
 def read_table(
-    path,  # of a file
+    path,  # the file
 ) -> Columns:  # raises InputError for what cannot be read
     "The columns of a file."
     kind, where = path.suffix.lower(), repr(str(path))
     if kind not in TABLES: raise InputError(f"cannot read {where}: give a folder or one of {', '.join(TABLES)}")
     try: return _TEXTS[kind](text_of(path.read_bytes(), where), where) if kind in _TEXTS else _read_parquet(path)
     except InputError: raise
-    except Exception as e: raise InputError(f"{where} does not read as {kind}: mend the file ({brief_error(e)})") from e
+    except Exception as e: raise InputError(f"{where} does not read as {kind}: correct it ({brief_error(e)})") from e

@@ -30,7 +30,7 @@ _METRICS = ("accuracy", "f1", "matthews")
 # %% ../../nbs/reference/data/tasks.ipynb #81d11bcd
 @dataclass(frozen=True)
 class Task:
-    "What to read, what to fill in and how to judge it, as plain data."
+    "What to read, what to fill in and how to judge the answers, as plain data."
     name: str  # what tables and saved prompts call it
     columns: tuple[str, ...] = ("text",)  # one or two text columns of the data
     label: str = "label"  # the label column of the data
@@ -232,7 +232,7 @@ def infer_task(
     data,  # file, folder, hub id, Dataset, DatasetDict or DataFrame
     text=("text",),  # its one or two text columns
     label="label",  # its label column
-    name="",  # of the task; empty: from the data's name
+    name="",  # the task's name; empty: made from the data's name
     template="",  # empty: SINGLE or PAIR
 ):
     "A Task for your own data; the label names serve as label words."

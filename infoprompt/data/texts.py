@@ -13,15 +13,15 @@ SPARE = 16
 
 # %% ../../nbs/reference/data/texts.ipynb #e7a01b08
 def settled(
-    encoding,  # of a text's beginning, from a fast tokenizer
+    encoding,  # what a fast tokenizer gives for the beginning of a text
 ) -> int:  # tokens
-    "How many tokens of a beginning stay as they are, whatever follows."
+    "How many tokens at the beginning cannot change, whatever follows."
     words = [-1 if w is None else w for w in encoding.word_ids]
     return sum(w <= max(words) - SPARE for w in words) if words else 0
 
 # %% ../../nbs/reference/data/texts.ipynb #e7a01b09
 def between_texts(
-    tokenizer,  # of an encoder
+    tokenizer,  # an encoder's tokenizer
 ) -> list:  # token ids
     "What a tokenizer itself puts between two texts."
     both, one = (tokenizer(*t)["input_ids"] for t in (("a", "a"), ("a",)))
@@ -34,7 +34,7 @@ class Reader:
     "Reads plain texts with a copy of a tokenizer; `ids` holds the special tokens that a template names."
     def __init__(
         self,
-        tokenizer,  # of an encoder, with special tokens
+        tokenizer,  # an encoder's, with special tokens
     ):
         unknown, special = tokenizer.unk_token_id, set(tokenizer.all_special_ids)
         named = dict(CLS=tokenizer.cls_token_id, SEP=tokenizer.sep_token_id, MASK=tokenizer.mask_token_id)

@@ -23,9 +23,9 @@ class Prepared:
         self,
         model,  # an `InfoPromptModel`
         data,  # texts, tuples, dicts, a Dataset or DataFrame
-        labelled:bool=True,  # whether labels must be there; else they are not read
-        losses:bool=True,  # whether the information losses will be asked of these rows; logits need less
-        batch_size:int=64,  # rows of one un-prompted pass
+        labelled:bool=True,  # whether labels are required; if not, they are not read
+        losses:bool=True,  # whether the information losses will be computed on these rows; logits need less
+        batch_size:int=64,  # rows in one un-prompted pass
     ):
         self.rows = model.rows(data, labelled)
         if labelled and "label" not in self.rows[0]:
@@ -42,18 +42,18 @@ class Prepared:
         self,
         size:int,  # rows in a block
     ) -> list:  # arrays of row numbers
-        "All rows, in blocks of like length."
+        "All rows, in blocks of similar length."
         order = np.argsort(self.lengths, kind="stable")
         return np.array_split(order, range(size, len(order), size))
 
 # %% ../../nbs/reference/engine/feeds.ipynb #b2f61413
 def mine(
-    batch:dict,  # of a population
+    batch:dict,  # a population's batch
     kind:int,  # number of the kind
     runs,  # its runs
     alone:bool,  # whether it is the only kind
 ) -> dict:  # name -> (run, row, ...)
-    "The part of a batch that belongs to one kind."
+    "The part of a batch that belongs to one kind of model."
     tag = f"@{kind}"
     own = {k.removesuffix(tag): x for k, x in batch.items() if k.endswith(tag)}
     pick = lambda x: x if alone else x[torch.as_tensor(runs, device=x.device)]
@@ -66,7 +66,7 @@ class Rows:
         self,
         population,  # a `Population`
         data,  # texts, tuples, dicts, a Dataset or DataFrame; with `which`, a list of such, of equal length
-        which=None,  # one number a run: which data it reads; None: all read the same
+        which=None,  # one number per run: which data it reads; None: all read the same
         **options,  # labelled, losses: see `Prepared`
     ):
         self.population, data = population, [data] if which is None else data
@@ -105,9 +105,9 @@ class Feed:
         self,
         population,  # a `Population`
         rows,  # `Rows` of the population
-        batch_size:int,  # rows a run and step
-        seeds,  # one (order seed, noise seed) a run
-        epochs:int=1,  # of the whole training
+        batch_size:int,  # rows per run and step
+        seeds,  # one pair (order seed, noise seed) per run
+        epochs:int=1,  # passes over the rows in the whole run
     ):
         self.population, self.rows, self.size, self.seeds = population, rows, batch_size, seeds
         self.epochs = epochs
@@ -123,7 +123,7 @@ class Feed:
         self,
         epoch:int,  # from 0
         i:int,  # step in the epoch
-    ) -> dict:  # name -> (run, row, ...); passed: the share of the training that is behind
+    ) -> dict:  # name -> (run, row, ...); passed: the share of training that is done
         "The batch of one step, noise included."
         groups, models = self.population.groups, self.population.models
         batch = self.rows.take([self.order(run, epoch)[i] for run in range(len(models))])

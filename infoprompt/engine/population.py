@@ -117,7 +117,7 @@ def joined(
     population:Population,  # whose runs they are
     parts:list,  # one dict a kind: name -> (run, row, ...)
 ) -> dict:  # name -> (run, row, ...), NaN where a kind lacks a name
-    "Put what the kinds gave back into the order of the runs."
+    "Put the kinds' results back into the order of the runs."
     if len(parts) == 1: return parts[0]
     one = lambda k: next(p[k] for p in parts if k in p)
     blank = lambda k, p: one(k).new_full((len(next(iter(p.values()))), *one(k).shape[1:]), float("nan"))
@@ -127,7 +127,7 @@ def joined(
 # %% ../../nbs/reference/engine/population.ipynb #51726ae3
 def weighed(
     settings:list,  # one dict a run, of `Objective`
-    passed,  # (run, 1) share of the training that is behind
+    passed,  # (run, 1) share of training that is done
 ) -> dict:  # beta and gamma: (run, 1)
     "The weights of a step: constant, fading to zero or rising from it, linearly."
     kind = [("constant", "fading", "rising").index(s["weighting"]) for s in settings]
@@ -138,7 +138,7 @@ def weighed(
 def terms(
     population:Population,  # the runs
     params:dict,  # name -> (run, ...)
-    batch:dict,  # of a `Feed`
+    batch:dict,  # a `Feed`'s batch
     watch=None,  # (terms, parameters, weights) of one kind -> quantities to note, (run,) each: `instruments.felt`
 ) -> dict:  # loss, ce and the information terms, each (run, row) in nats, and what is watched
     "Every run's loss, each with its own β and γ."
@@ -166,7 +166,7 @@ def bytes_of_row(
     encoder,  # an `Encoder`
     length:int,  # tokens
 ) -> int:  # bytes
-    "Memory that one row of training takes in the encoder, counted generously: 24 states a layer and the attention."
+    "Memory that one training row takes in the encoder, counted generously: 24 states per layer and the attention."
     config = encoder.body.config
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     return 4 * length * layers * (24 * encoder.d_hidden + 2 * heads * length)
@@ -175,9 +175,9 @@ def bytes_of_row(
 def chunks(
     population_size:int,  # runs
     row_bytes:int,  # `bytes_of_row`
-    batch_size:int,  # rows a run and step
+    batch_size:int,  # rows per run and step
     budget:float,  # GB
-    circle:int=1,  # runs in a row that must stay together, because they are each other's negatives
+    circle:int=1,  # runs next to each other that must stay together, because they are each other's negatives
 ) -> list:  # ranges of runs
     "Cut a population so that each part fits a memory budget."
     fits = max(1, int(budget * 2**30 // (row_bytes * batch_size)) // circle)
@@ -225,8 +225,8 @@ def train_population(
     validation,  # labelled rows that choose each run's epoch, or None: the last epoch is kept
     epochs:int,  # passes over the data
     lrs,  # peak learning rate of each run
-    batch_size:int,  # rows a run and step, over all processes
-    seeds,  # one (order seed, noise seed) a run
+    batch_size:int,  # rows per run and step, over all processes
+    seeds,  # one pair (order seed, noise seed) per run
     checkpoint=None,  # folder for checkpoints
     checkpoint_every:int|None=None,  # steps between checkpoints; None: one an epoch
     resume:bool=False,  # go on from the checkpoint where there is one
@@ -234,8 +234,8 @@ def train_population(
     accumulate:int=1,  # pieces that a batch is cut into
     weight_decay:float=.01,  # AdamW's
     progress:bool=True,  # show a bar
-    which=None,  # one number a run: which of the data it reads; None: all read the same
-    accelerator=None,  # who holds the device; None: an Accelerator of its own
+    which=None,  # one number per run: which of the data it reads; None: all read the same
+    accelerator=None,  # holds the device; None: makes an Accelerator of its own
     watch=None,  # instruments whose readings go into the history, see `terms`
     look=None,  # (population, parameters) -> quantities, (run,) each, to note with every judgement
     optimizer:str="adamw",  # one of `training.OPTIMIZERS`
@@ -297,7 +297,7 @@ def identity(
     held,  # `Rows` that choose the epoch, or None
     start:str,  # hash of the parameters at the start
 ) -> dict:  # plain JSON
-    "What must be the same when a training is resumed."
+    "What must be the same when training is resumed."
     digest = lambda d: d and hashlib.sha256(json.dumps([p.rows for p in d.prepared.values()]).encode()).hexdigest()[:16]
     each = [m.fitted | {f"model_{k}": v for k, v in m.settings.items()} for m in population.models]
     shared = {k: each[0][k] if all(e[k] == each[0][k] for e in each) else [e[k] for e in each] for k in each[0]}

@@ -27,7 +27,7 @@ def per_run(
     values,  # (run,)
     like,  # (run, ...)
 ) -> torch.Tensor:  # (run, 1, ...)
-    "Shape one number a run so that it multiplies a stacked tensor."
+    "Shape one number per run so that it multiplies a stacked tensor."
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 # %% ../../nbs/reference/engine/training.ipynb #7005b09a
@@ -107,7 +107,7 @@ class History:
         values:dict,  # quantity -> (run,) tensor
         fine=None,  # (run,) runs that go on; None: all
     ):
-        "Note some quantities at a step; of a run that ended, nothing."
+        "Note some quantities at a step, but nothing for a run that has ended."
         kept = lambda x: x if fine is None else x.masked_fill(~fine.to(x.device), math.nan)
         for k, x in values.items(): self.rows.setdefault(k, []).append((step, kept(x.detach().float()).cpu()))
 
@@ -148,7 +148,7 @@ class State:
 def rounding(
     device,  # a torch.device, or its name
 ) -> dict:  # plain JSON
-    "What the last bits of a result depend on."
+    "What can change the last bits of a result."
     return dict(threads=torch.get_num_threads(), device=torch.device(device).type, torch=torch.__version__)
 
 # %% ../../nbs/reference/engine/training.ipynb #cd3f52cf
@@ -157,7 +157,7 @@ def save_state(
     path,  # file to write
     settings:dict,  # what must be the same on resuming; plain JSON
 ):
-    "Write a checkpoint: one file that is whole or not there."
+    "Write a checkpoint: one file, which is complete or absent."
     groups = dict(params=state.params, m=state.m, v=state.v, best=state.best)
     tensors = {f"{g}/{k}": x for g, d in groups.items() for k, x in d.items()}
     tensors |= dict(best_key=state.best_key, ended=state.ended)
@@ -170,17 +170,17 @@ def save_state(
 
 # %% ../../nbs/reference/engine/training.ipynb #0392f483
 def load_state(
-    path,  # a checkpoint; raises InputError where it is damaged or belongs to another training
+    path,  # a checkpoint; raises InputError where it is damaged or belongs to another training run
     settings:dict,  # what this training is about to use
     device="cpu",  # where the tensors go
 ) -> State:
     "Read a checkpoint and check that it belongs to this training."
     facts, tensors = read_whole(path, "delete it and begin anew, or choose another folder")
-    if "quantities" not in facts: raise InputError(f"{str(path)!r} is no checkpoint: choose another folder")
+    if "quantities" not in facts: raise InputError(f"{str(path)!r} is not a checkpoint: choose another folder")
     settings, saved = json.loads(json.dumps(settings or {})), facts["settings"]
     differ = [f"{k}: {brief(saved.get(k))} there, {brief(settings.get(k))} here" for k in sorted({*saved, *settings})
               if saved.get(k) != settings.get(k)]
-    if differ: raise InputError(f"the checkpoint {str(path)!r} is of another training ({'; '.join(differ)}): "
+    if differ: raise InputError(f"the checkpoint {str(path)!r} comes from another run ({'; '.join(differ)}): "
                                 "use the same settings or another folder")
     group = lambda g: {k.split("/", 1)[1]: x.to(device, copy=True) for k, x in tensors.items() if k.startswith(g + "/")}
     notes = {k: list(zip(tensors[f"steps/{k}"].tolist(), tensors[f"values/{k}"])) for k in facts["quantities"]}
@@ -188,7 +188,7 @@ def load_state(
     here = rounding(device)
     differ = [f"{k} {x} there, {here[k]} here" for k, x in facts["rounding"].items() if x != here[k]]
     if differ: warnings.warn(f"the checkpoint {str(path)!r} was written with {'; '.join(differ)}: what follows may "
-                             "differ in the last bits from a training never stopped", InputWarning, stacklevel=2)
+                             "differ in the last bits from a run that was never stopped", InputWarning, stacklevel=2)
     return State(*parts, facts["step"], History(notes))
 
 # %% ../../nbs/reference/engine/training.ipynb #e691e21c
@@ -278,7 +278,7 @@ def train(
 
 # %% ../../nbs/reference/engine/training.ipynb #61ab6308
 def judge_epoch(state, per, evaluate):
-    "Judge and note at the start and after each epoch, once: a Ctrl-C while judging is made good on resuming."
+    "Judge and note once at the start and after each epoch; on resuming, judge again if Ctrl-C came in between."
     noted = [step for step, _ in state.history.rows.get("score", [])]
     if state.step % per or state.step in noted: return
     scores, fine = evaluate(state.params), state.ended == 0
@@ -290,12 +290,12 @@ def judge_epoch(state, per, evaluate):
 def finite_runs(
     tensors,  # (run, ...) each
 ) -> torch.Tensor:  # (run,)
-    "Which runs hold finite numbers only."
+    "Which runs hold only finite numbers."
     return torch.stack([x.reshape(len(x), -1).isfinite().all(1) for x in tensors]).all(0)
 
 # %% ../../nbs/reference/engine/training.ipynb #20c45d33
 def one_step(state, terms, batch, accelerator, lrs, weight_decay, max_norm, pieces, update):
-    "Take one step; a run that cannot stays as it was, and when none can, Diverged is raised."
+    "Take one step; a run that cannot take it stays as it was, and if no run can, Diverged is raised."
     grads, means = gradients(terms, state.params, batch, accelerator, pieces)
     norm = clip(grads, max_norm)
     if update is adamw_sgd_step:

@@ -92,7 +92,7 @@ def has_bert_layers(
 
 # %% ../../nbs/reference/method/encoders.ipynb #dafcf963
 class Through(nn.Module):
-    "Stands where an encoder's body stood and returns the embeddings it is given as the last hidden state."
+    "Takes the place of an encoder's body and returns the embeddings it is given as the last hidden state."
     def forward(
         self,
         *args,  # not used
@@ -134,7 +134,7 @@ def hush():
 def load_model(
     path:str,  # a folder or hub id
     trust_remote_code:bool=False,  # run code that came with the checkpoint
-    layers:int|None=None,  # keep the first so many layers; None: all
+    layers:int|None=None,  # keep only this many layers, from the first; None: all
 ) -> tuple:  # a model with its masked-LM head and True, or a body alone and False
     "Load an encoder, with its masked-LM head where the checkpoint really holds one."
     kw = dict(trust_remote_code=trust_remote_code) | ({} if layers is None else dict(num_hidden_layers=layers))
@@ -165,7 +165,7 @@ class Encoder(nn.Module):
         self,
         name="nano",  # "nano", "minilm", a folder, or a hub id; raises InputError where it cannot be used
         trust_remote_code:bool=False,  # run code that came with the checkpoint
-        layers:int|None=None,  # keep the first so many layers; None: all
+        layers:int|None=None,  # keep only this many layers, from the first; None: all
     ):
         super().__init__()
         check(layers=layers, trust_remote_code=trust_remote_code, text=str(name))

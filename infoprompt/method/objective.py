@@ -32,7 +32,7 @@ class InfoPromptOutput(ModelOutput):
     ce: torch.Tensor|None = None  # cross-entropy of the task
     l_rep: torch.Tensor|None = None  # representation loss
     l_head: torch.Tensor|None = None  # head loss
-    kl: torch.Tensor|None = None  # of the bottleneck, where it is on
+    kl: torch.Tensor|None = None  # the bottleneck's KL, where it is on
 
 # %% ../../nbs/reference/method/objective.ipynb #2aa7534b
 class Objective(Waiting):
@@ -53,7 +53,7 @@ class Objective(Waiting):
         rep_negatives:str="null",  # "null" (after the released code), "reference", or those of `peers.PEERS` (ours)
         bottleneck:bool=False,  # the released code's Gaussian bottleneck; rep_critic="released" switches it on
         head_init:str="label",  # start of the head: "label" words, or the "probe" of `starts.probe_head` (ours)
-        weighting:str="constant",  # β and γ over a training: "constant", "fading" to 0 or "rising" from 0 (ours)
+        weighting:str="constant",  # β and γ over a training run: "constant", "fading" to 0 or "rising" from 0 (ours)
         seed:int=0,  # seed of the start
         preset:str="measured",  # which defaults: "measured" on this encoder, or "published"; see `settings.defaults`
     ):

@@ -17,7 +17,7 @@ ALONE = ("population negatives need other runs: train several models of one conf
 
 # %% ../../nbs/reference/method/peers.ipynb #f5d9ca28
 def shares(
-    settings:dict,  # of an `Objective`, or those of them that are not the default
+    settings:dict,  # an `Objective`'s settings, or only those that differ from the defaults
 ) -> bool:
     "Whether a run takes its negatives from other runs."
     return any(settings[weight] and settings.get(f"{part}_negatives") in PEERS
@@ -47,7 +47,7 @@ def from_peers(
     peers,  # (run, K) from `circles`
     stopped:bool,  # whether the negatives' gradient is stopped
 ) -> tuple:  # negatives (run, row, K, d), keep (run, row, K)
-    "Every run's values as the other runs' negatives."
+    "Every run's values, arranged as negatives for the other runs."
     good = values.detach().isfinite().flatten(1).all(1)
     found = values.masked_fill(~good[:, None, None], 0)[peers].movedim(1, 2)
     found = torch.where(good[:, None, None, None] & (not stopped), found, found.detach())
@@ -55,11 +55,11 @@ def from_peers(
 
 # %% ../../nbs/reference/method/peers.ipynb #fad66053
 def shared(
-    settings:dict,  # of the runs' kind
+    settings:dict,  # what the kind's runs have in common
     out:dict,  # what `Objective.conclude` gives: prompt, state
     peers,  # (run, K) from `circles`, or None
 ) -> dict:  # head_peers and rep_peers, as wanted
-    "The negatives that a kind's runs are to each other."
+    "The negatives that runs of one kind give each other."
     if peers is None: return {}
     out, peers = dict(head=out["prompt"].mean(2), rep=out["state"]), peers.to(out["state"].device)
     wanted = {part: settings[f"{part}_negatives"] for part, weight in (("head", "gamma"), ("rep", "beta"))

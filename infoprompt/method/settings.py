@@ -18,7 +18,7 @@ from ..base.checks import InputError, InputWarning, brief, check, checked
 # %% ../../nbs/reference/method/settings.ipynb #2a991f30
 def many(
     init:str,  # "informed" or "informed:64"
-) -> int:  # candidates; raises InputError where that is no number from 2 to 1000
+) -> int:  # candidates; raises InputError unless it is a number from 2 to 1000
     "How many starts are looked at."
     number = init.partition(":")[2] or "16"
     if number.isdecimal() and len(number) < 5 and 2 <= int(number) <= 1000: return int(number)
@@ -27,7 +27,7 @@ def many(
 
 # %% ../../nbs/reference/method/settings.ipynb #97597668
 def check_settings(
-    settings:dict,  # of an `Objective`
+    settings:dict,  # an `Objective`'s settings
 ) -> dict:  # the same, checked; raises InputError
     "Refuse settings that cannot work."
     settings = check(**settings)
@@ -40,9 +40,9 @@ DEFAULTS = dict(published=dict(init="vocab", lr=1e-3), nano=dict(init="informed"
 # %% ../../nbs/reference/method/settings.ipynb #dfa17b02
 def defaults(
     encoder,  # an `Encoder`, or its name
-    preset:str="measured",  # "measured": what this encoder was measured to need, where it was; or "published"
+    preset:str="measured",  # "measured": the best on this encoder, if it was measured; or "published"
 ) -> dict:  # init, lr; raises InputError for another preset
-    "The start and the peak learning rate of whoever asks for none."
+    "The start and the peak learning rate where none are given."
     name = str(getattr(encoder, "name", encoder)) if checked("preset", preset) == "measured" else preset
     return DEFAULTS.get(name, DEFAULTS["published"])
 
@@ -78,7 +78,7 @@ def label_rows(
 class Waiting(nn.Module):
     "A model whose start may wait for training rows."
     def wait(self):
-        "Note the start, if it is one that waits."
+        "Remember the start if it waits for rows."
         s = self.settings
         self.asked = [f"{k}={s[k]!r}" for k in ("init", "head_init") if s[k].startswith(("informed", "probe"))]
         self.untouched = {k: p.detach().clone() for k, p in self.named_parameters() if self.asked}
@@ -95,7 +95,7 @@ class Waiting(nn.Module):
         *args,  # as PyTorch's
         **kwargs,  # as PyTorch's
     ):
-        "Load weights; a start that waited is no longer wanted."
+        "Load weights; a start that waits for rows is then no longer needed."
         loaded = super().load_state_dict(*args, **kwargs)
         self.untouched = {}
         return loaded
@@ -103,7 +103,7 @@ class Waiting(nn.Module):
     def check_step(
         self,
     ):  # raises InputError
-        "Refuse a step outside `fit` that would not be what the settings ask for."
+        "Refuse a step outside `fit` that would not do what the settings ask for."
         if not (self.training and torch.is_grad_enabled()): return
         if self.waits:
             raise InputError(f"{' and '.join(self.asked)} chooses the start by looking at training rows: call "

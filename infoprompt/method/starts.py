@@ -95,7 +95,7 @@ def probe_head(
     size:int=256,  # rows to look at: the first of each class in turn
     folds:int=8,  # parts that are held out in turn, each with all classes
 ) -> torch.Tensor:  # (1 + penalty,) held-out cross-entropy in nats: the label words, then each of `PENALTIES`
-    "Start the head at the probe that says most about rows it has not seen, or leave it at the label words."
+    "Start the head at the probe that predicts rows it has not seen best, or leave it at the label words."
     used, device, seen = evenly(rows)[:size], model.head.device, []
     for part in torch.arange(len(used)).split(64):
         batch = {k: x[None].to(device) for k, x in collate([used[i] for i in part], model.encoder).items()}

@@ -39,12 +39,12 @@ class Typed:
 def control_spec(
     name:str,  # parameter of the figure's function
     control,  # `Stops` or `Typed`
-    start,  # first value; raises ValueError where it is no stop
+    start,  # first value; raises ValueError if it is not a stop
 ) -> dict:  # plain JSON
-    "What a page has to know of a control."
+    "What a page has to know about a control."
     values = None if isinstance(control, Typed) else list(control.values)
     if values is not None and start not in values:
-        raise ValueError(f"the figure starts at {name}={start!r}, which is no stop: add it to {values}")
+        raise ValueError(f"the figure starts at {name}={start!r}, which is not one of its stops: add it to {values}")
     published = getattr(control, "published", None)
     return dict(name=name, label=control.label, values=values, start=start, published=published,
                 chips=getattr(control, "chips", False))
@@ -131,7 +131,7 @@ SOURCES = ["plotly.min.js", "../plotly.min.js", f"https://cdn.plot.ly/plotly-{ge
 def script_json(
     value,  # plain JSON
 ) -> str:  # can stand inside <script>
-    "JSON that closes no tag."
+    "JSON that cannot close the script tag around it."
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 # %% ../../nbs/reference/show/explore.ipynb #6ab3d0bf
@@ -197,7 +197,7 @@ class Live(anywidget.AnyWidget):
         content:dict,  # what the page asks: id, want, state
         __,  # buffers
     ):
-        "Answer the page: a frame, plotly.js, a training's frames as they come, or one line that says what is wrong."
+        "Answer the page: a frame, plotly.js, the frames of a run as it trains, or one line that says what is wrong."
         if content["want"] == "stop": return self.halted.add(content["id"])
         if content["want"] == "train": return Thread(target=self.train, args=(content,), daemon=True).start()
         try:
@@ -248,7 +248,7 @@ class Explorer:
 
     @cached_property
     def spec(self) -> dict:
-        "All that a page needs, as plain JSON."
+        "Everything a page needs, as plain JSON."
         values = {n: c.values for n, c in self.controls.items() if isinstance(c, Stops)}
         frames = [frame(self.draw(**self.start | dict(zip(values, at)))) for at in product(*values.values())]
         name, module = self.draw.__name__, self.draw.__module__

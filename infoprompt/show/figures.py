@@ -20,7 +20,7 @@ def told(
     template:str,  # "reads {nats:.2f} nats"
     numbers:dict,  # name -> number, text or None
 ) -> str:
-    "A template with its numbers in place."
+    "A template with its numbers filled in."
     def one(found):
         value, how = numbers[found[1]], found[2] or "g"
         if value is None or isinstance(value, str): return value or "–"
@@ -50,7 +50,7 @@ def quiet(
     fig:go.Figure,  # changed in place
     height:int=420,  # pixels
 ) -> go.Figure:
-    "Transparent ground, grey text, thin grid, the legend above."
+    "Give a figure a transparent background, grey text, a thin grid, and its legend above."
     fig.update_xaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
     fig.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, title_standoff=6)
     clear = dict(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
@@ -96,7 +96,7 @@ def headline(
     found:dict,  # what `curves` gives
     majority:float|None=None,  # validation score of the most frequent class
 ) -> str:
-    "The lesson of a run, in one sentence."
+    "What a run shows, in one sentence."
     if not (name := score_name(found)):
         return "The loss went from {:.2f} to {:.2f}; no validation rows were given".format(*ends(found["loss"]))
     score, best = name.removeprefix("val_"), found[name]["mean"].max()
@@ -134,7 +134,7 @@ def description(
 def as_list(
     values,  # numbers
 ) -> list:
-    "Numbers with four digits, None where there is none: small in a file, quiet in a diff."
+    "Numbers with four digits, None where one is missing: small files, short diffs."
     return [float(f"{v:.4g}") if math.isfinite(v) else None for v in values]
 
 # %% ../../nbs/reference/show/figures.ipynb #0c17cba5
@@ -193,7 +193,7 @@ def fig_convergence(
     untrained:float|None=None,  # validation score before the first step
     probe:float|None=None,  # validation score of a logistic regression on [MASK]
 ) -> go.Figure:
-    "Terms of the loss and the validation score over a training."
+    "Terms of the loss and the validation score over a training run."
     found = curves(history)
     lines = {k: v for k, v in dict(majority=majority, untrained=untrained, probe=probe).items() if v is not None}
     fig = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=.17)
@@ -210,7 +210,7 @@ ASSETS = files("infoprompt")/"assets"
 # %% ../../nbs/reference/show/figures.ipynb #610dd588
 @cache
 def stored_runs() -> list:  # dicts: seed, terms, curves, untrained, majority
-    "The ten trainings."
+    "The ten training runs."
     return json.loads((ASSETS/"training_run.json").read_text(encoding="utf-8"))["runs"]
 
 # %% ../../nbs/reference/show/figures.ipynb #b6ad0de7
@@ -218,7 +218,7 @@ def fig_run(
     seed:str="all five",  # "all five", or "0" to "4"
     terms:str="published",  # "published" (β = 0.1, γ = 0.05) or "none" (both 0)
 ) -> go.Figure:
-    "A training of `nano` on 64 sentences, by seed."
+    "A training run of `nano` on 64 sentences, by seed."
     runs = [r for r in stored_runs() if r["terms"] == terms and seed in ("all five", str(r["seed"]))]
     rows = [pd.DataFrame(c).assign(run=r["seed"], quantity=q, step=0) for r in runs for q, c in r["curves"].items()]
     mean = lambda name: sum(r[name] for r in runs) / len(runs)

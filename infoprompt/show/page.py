@@ -39,7 +39,7 @@ def reading(
     tokenizer:dict,  # of tokenizer.json
     named:dict,  # of tokenizer_config.json
 ) -> dict:  # plain JSON
-    "What turns text into ids: words, special ids, and the tokens that there is room for."
+    "What turns text into ids: words, special ids, and how many tokens there is room for."
     ids, offset = tokenizer["model"]["vocab"], config["pad_token_id"] + 1
     pair = [p.get("SpecialToken", {}).get("id") for p in tokenizer["post_processor"]["pair"]]
     start, end = (i for i, name in enumerate(pair) if name is None)
@@ -68,7 +68,7 @@ def pack_nano(
 
 # %% ../../nbs/reference/show/page.ipynb #9a3c1d13
 def main(args=None):
-    "Write the file that the package ships."
+    "Write the file that ships with the package."
     here = Path(infoprompt.__file__).parent
     p = argparse.ArgumentParser("python -m infoprompt.show.page", description="Write nano's weights for a page.")
     p.add_argument("--encoder", default=here/"nano"/"encoder", help="folder of the model (default: nano)")

@@ -33,7 +33,7 @@ def gaussian_rho(
     nats:float,  # wanted mutual information, 0 or more
     d:int=1,  # coordinates that share it
 ) -> float:  # correlation of each
-    "Correlation at which d coordinates carry so many nats."
+    "The correlation at which d coordinates together carry that many nats."
     if nats < 0: raise InputError(f"{nats} nats: mutual information is never negative")
     return (-math.expm1(-2*nats/d))**.5
 

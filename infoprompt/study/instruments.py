@@ -47,7 +47,7 @@ def felt(
 
 # %% ../../nbs/reference/study/instruments.ipynb #d80a3284
 def fig_instruments(
-    history:pd.DataFrame,  # of a training with `watch=felt`; several runs are averaged
+    history:pd.DataFrame,  # of runs trained with `watch=felt`; several runs are averaged
     k:int=32,  # negatives, for the reading in nats
 ) -> go.Figure:
     "Terms in nats, pushes on the prompt, and the information terms' share and direction."
@@ -90,7 +90,7 @@ def described(
 def readings(
     models,  # trained with `watch=felt` and validation rows
 ) -> pd.DataFrame:  # one row a run: means over the run, L_rep's reading of the last epoch in nats, best score
-    "What the instruments said of each run."
+    "What the instruments measured in each run."
     h = pd.concat([m.history.assign(run=r) for r, m in enumerate(models)])
     mean = h.pivot_table(values="value", index="run", columns="quantity")
     last = h[(h["quantity"] == "l_rep") & (h["epoch"] > h["epoch"].max() - 1)].groupby("run")["value"].mean()
@@ -125,7 +125,7 @@ def fig_shares(
 def beside(
     twins,  # (run,) number of the run that each is compared with
 ):  # a `look` for `train_population`
-    "How far each run's prompt is from its twin's: `apart`, relative to their ways; `along`, the cosine of the ways."
+    "How far each prompt is from its twin's: `apart`, relative to the way both have come; `along`, the ways' cosine."
     def look(population, params):
         way = params["prompt"].flatten(1) - torch.stack([m.prompt.detach() for m in population.models]).flatten(1)
         other = way[twins]

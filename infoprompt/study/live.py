@@ -26,7 +26,7 @@ def fig_live(
     epochs:int,  # that the training will take
     **settings,  # of `fig_weights`
 ) -> go.Figure:
-    "The stored runs, and over them the curves of a training that is going on."
+    "The stored runs, and over them the curves of the runs that are being trained."
     fig, scores = fig_weights(**settings), np.asarray(scores)
     fig.add_traces([dict(type="scatter", x=list(range(len(scores))), y=[float(v) for v in one], mode="lines",
                          name=f"live, seed {seed}", showlegend=False, line=dict(width=3, color="#2aa587"))
@@ -46,7 +46,7 @@ def train_live(
     encoder="nano",  # or an `Encoder`
     **settings,  # of `fig_weights`
 ):
-    "Train the chosen setting, and draw it as it goes; a halted training ends quietly."
+    "Train the chosen setting and draw it as it goes; a reader's stop ends it quietly."
     s, encoder = settings, encoder if isinstance(encoder, Encoder) else Encoder(encoder)
     data = [load_data(f"nano/{s['task']}", 64, seed) for seed in seeds]
     population = Population([InfoPromptModel(encoder, f"nano/{s['task']}", beta=s["beta"], gamma=s["gamma"],
