@@ -1,10 +1,10 @@
-"""Every stored file of results, made anew: one script of this folder after another.
+"""Makes every stored file of results anew: runs one script of this folder after another.
 
 python benchmarks/all.py [training_run nano_table ...]      (default: all)
 python benchmarks/all.py --list
 
-Interrupt it and start it again: it goes on in the script that it was in, and a script that was finished is not run
-again until all that were asked for are done. Old files wait in results/checkpoints_all/before/ until the new ones are
+Interrupt it and start it again: it continues with the script that it was in, and a finished script does not run again
+until all the requested ones are done. Old files wait in results/checkpoints_all/before/ until the new ones are
 there. How long each script took goes to results/times.json; --list shows it, with what each script writes.
 """
 import argparse

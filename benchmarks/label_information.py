@@ -51,7 +51,7 @@ def resampled(gaps: np.ndarray, draws: int = 2000) -> tuple:
 
 
 def bands(gap: np.ndarray) -> dict:
-    "Mean difference to the twins by epoch, with a 95 % bootstrap band over seeds."
+    "Mean difference from the twins by epoch, with a 95 % bootstrap band over seeds."
     return dict(zip(("gain", "low", "high"), map(as_list, resampled(gap))))
 
 

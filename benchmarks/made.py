@@ -13,7 +13,7 @@ PACKAGES = "infoprompt", "torch", "transformers", "scikit-learn"
 
 
 def processor() -> str:
-    "What kind of processor this is; where it differs, sums may be rounded otherwise."
+    "What kind of processor this is; on another kind, sums may be rounded differently."
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

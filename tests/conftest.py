@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_POLICY="passive")
 
 
-# No test looks at a clock: how long an example takes is the machine's affair.
+# No test looks at a clock: how long an example takes depends on the machine.
 settings.register_profile("infoprompt", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("infoprompt")
 
@@ -106,7 +106,7 @@ def is_outside(url: str) -> bool:
 def page(browser):
     "A fresh page that reaches this machine and nothing else."
     context = browser.new_context()
-    context.set_default_timeout(600_000)  # ms, so that a busy machine fails nothing: what never comes is still told
+    context.set_default_timeout(600_000)  # ms, so that a busy machine fails no test: what never comes is still reported
     context.route(is_outside, lambda route: route.abort())
     yield context.new_page()
     context.close()

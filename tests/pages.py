@@ -119,7 +119,7 @@ def captioned(text: str  # of a cell, in Markdown
 
 
 def front(notebook: dict) -> dict:
-    "What nbdev put before a processed notebook: title, description, output-file."
+    "What nbdev puts before a processed notebook: title, description, output-file."
     return yaml.safe_load("".join(notebook["cells"][0]["source"]).strip().strip("-"))
 
 

@@ -1,4 +1,4 @@
-"""What cannot be meant is refused where it enters, in one line that names it as the user typed it."""
+"""Values that cannot be right are refused on entry, in one line that names them as the user typed them."""
 import json
 import warnings
 

@@ -1,4 +1,4 @@
-"""Labels mean one thing everywhere, whatever type, table, order or file they come in, and whatever stands beside."""
+"""Labels mean one thing everywhere, whatever type, table, order or file they come in, and whatever is beside them."""
 import copy
 import json
 import pickle

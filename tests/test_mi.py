@@ -47,7 +47,7 @@ def halves(table):
 
 @pytest.fixture
 def g():
-    "A generator that nobody has chosen the seed of."
+    "A generator whose seed nobody has chosen."
     generator = torch.Generator()
     print("seed", generator.seed())
     return generator

@@ -1,4 +1,4 @@
-"""What is said in more than one file is said once: version, requirements, flags, README, commands, citation."""
+"""What several files state is the same in all: version, requirements, flags, README, commands, citation."""
 import ast
 import importlib.util
 import os
@@ -137,7 +137,7 @@ def test_the_test_command_ends_with_pytest():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    "The wheel that pip builds of this tree, opened; it is built of a copy, so that the tree stays clean."
+    "The wheel that pip builds from this tree, opened; it is built from a copy, so that the tree stays clean."
     tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
     for name in IN_WHEEL:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tree / name)

@@ -1,4 +1,4 @@
-"""Saved means whole: killed, flipped, full, shared or interrupted, a file is the old one, the new one or refused."""
+"""Saved means complete: after a kill, a flipped bit or a full disk, a file is the old one, the new one or refused."""
 import errno
 import json
 import os

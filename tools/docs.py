@@ -1,4 +1,4 @@
-"""Readies this checkout for the docs' build, or tidies what was built.
+"""Prepares this checkout for building the docs, or tidies the result.
 
 usage: python tools/docs.py            before nbdev-docs: plotly.min.js, llms.txt; lessons that show code once; where
                                        settings.ini names the repository, links to it and a Colab badge in each lesson
@@ -154,7 +154,7 @@ def lesson(cells: list[dict]  # of a notebook
 
 def before(address: str  # of the repository; empty where it is not known
            ):
-    "Write what the build needs and git does not hold."
+    "Write what the build needs but git does not hold."
     (NBS / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     (NBS / "llms.txt").write_text(llms(), encoding="utf-8")
     if address:

@@ -18,7 +18,7 @@ FILE = Path(__file__).resolve().parent.parent / "nbs/images/weights.svg"
 
 def svg(fig  # a plotly figure
         ) -> bytes:
-    "Draw a figure with the chromium that is there."
+    "Draw a figure with the chromium on this machine."
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as driver:
         page = driver.chromium.launch(executable_path=path, args=["--no-sandbox"]).new_page()

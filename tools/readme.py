@@ -1,4 +1,4 @@
-"""Writes README.md from nbs/index.ipynb, with nbconvert, for Quarto may be missing: `python tools/readme.py`."""
+"""Writes README.md from nbs/index.ipynb, with nbconvert, because Quarto may be missing: `python tools/readme.py`."""
 import html
 import posixpath
 import re
@@ -21,7 +21,7 @@ def from_root(link: re.Match  # a link of the notebook, relative to nbs/
 
 def still(output: nbformat.NotebookNode  # of a cell
           ) -> nbformat.NotebookNode:
-    "A figure's picture, sentence and description, for GitHub runs no scripts; any other output as it is."
+    "A figure's picture, sentence and description, because GitHub runs no scripts; any other output as it is."
     page = output.get("data", {}).get("text/html", "")
     found = re.match(r"<figure[^>]*><figcaption>(.*?)</figcaption><div role=\"img\" aria-label=\"(.*?)\">", page, re.S)
     if not found: return output
