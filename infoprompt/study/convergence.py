@@ -312,7 +312,7 @@ def fig_directions(
                 "grew to {steep:.2g} times the first")
     sentence += "; {still:d} of 8 directions have no curvature and never move" if moving < 8 else ""
     about = ("A bar for each of 8 eigen-directions, the steepest at the left: what is left of its error on a log "
-             "scale, and a mark for its quadratic approximation. {steps:d} steps of {step:g} × the best one; {rows:d} rows.")
+             "scale, a mark for its quadratic approximation. {steps:d} steps of {step:g} × the best one; {rows:d} rows.")
     return say(quiet(go.Figure(data, layout)), sentence, about, steps=steps, step=step, rows=k + 1, still=8 - moving,
                steep=run[0], flat=run[moving - 1])
 
