@@ -277,7 +277,7 @@ def fig_descent(
     taken, left = needed(found["gd"], 1e-3), found["gd"][-1]
     end = "needs {taken:d} steps to a thousandth of its first error" if taken < math.inf else (
         "still has {left:.1%} of its error" if left <= 1 else "moved away, to {left:.2g} times the first error")
-    says = (f"{{step:g}} × the best step: the run {end}; the theorem promises at most {{T:d}}" if step < found["limit"] else
+    says = (f"{{step:g}} × the best step: the run {end}; the theorem promises {{T:d}}" if step < found["limit"] else
             f"{{step:g}} × the best step is above 2/β_s: nothing is promised, and the run {end}")
     finite = {k: x if math.isfinite(x) else None for k, x in dict(T=found["T"], taken=taken, left=left).items()}
     return say(quiet(go.Figure(data, layout), 620), says, about, **finite | dict(step=step, ridge=ridge),
@@ -312,7 +312,7 @@ def fig_directions(
                 "grew to {steep:.2g} times the first")
     sentence += "; {still:d} of 8 directions have no curvature and never move" if moving < 8 else ""
     about = ("A bar for each of 8 eigen-directions, the steepest at the left: what is left of its error on a log "
-             "scale, a mark for its quadratic approximation. {steps:d} steps of {step:g} × the best one; {rows:d} rows.")
+             "scale, a mark for its quadratic approximation. {steps:d} steps of {step:g} × the best; {rows:d} rows.")
     return say(quiet(go.Figure(data, layout)), sentence, about, steps=steps, step=step, rows=k + 1, still=8 - moving,
                steep=run[0], flat=run[moving - 1])
 
