@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from conftest import ROOT
 from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.show.figures import told
-from infoprompt.study.evidence import (QUESTIONS, SLACK, TASKS, arrival, early, fig_gains, fig_phase, fig_race,
-                                       fig_spread, gather, race, raced, smoothed, tuned)
+from infoprompt.study.evidence import (BLOCKS, QUESTIONS, SLACK, TASKS, arrival, early, fig_gains, fig_phase, fig_race,
+                                       fig_spread, fig_twins, gather, race, raced, smoothed, tuned)
 from infoprompt.study.sweeps import plan
 from small import NANO
 
@@ -119,16 +120,14 @@ def test_the_mark_is_of_the_smoothed_twin():
     assert found.to_dict() == {"beta = 0": 3, "beta = 0.1": 3}
 
 
-def test_bands_of_a_race_hold_95_percent():
+def test_intervals_of_a_race_are_students():
     rng = np.random.default_rng(0)
     rows = [row(b, s, [.5 + b * rng.normal()] * 4, test_accuracy=.5 + b * rng.normal()) for b in (0., .1)
-            for s in range(400)]
+            for s in range(10)]
     runs = raced(tuned(pd.DataFrame(rows)), "beta = 0")
     found, gains = race(runs).loc[("nano/a", "beta = 0.1")], runs[runs["arm"] == "beta = 0.1"]
-    reach = gains[["test", "area"]].std().to_numpy() / 400**.5 * 1.96
-    wide = np.array([[found["test"] - found["low"], found["area"] - found["area_low"]],
-                     [found["high"] - found["test"], found["area_high"] - found["area"]]])
-    np.testing.assert_allclose(wide, [reach, reach], rtol=.08)
+    for value, names in (("test", ["low", "high"]), ("area", ["area_low", "area_high"])):
+        assert found[names].tolist() == pytest.approx([*ttest_1samp(gains[value], 0).confidence_interval()])
 
 
 def test_a_race_by_hand():
@@ -152,10 +151,23 @@ def test_figures_say_what_the_race_found():
     assert "more than 30 epochs in the median against 4; test differs by 0.200" in never.layout.title.text
     assert [t.name for t in never.data if t.meta != "band"] == ["plain", "β"]
     gains = pd.DataFrame(dict(mean=[1., 0, -1], low=[.5, -1, -2], high=[2., 1, -.5]), index=list("abc"))
-    assert "1 of 3 lie above zero beyond their bands, 1 below" in fig_gains(gains, "gain", "x").layout.title.text
+    assert "x: 1 of 3 intervals lie above zero, 1 below; chance gives 0.1 each" in \
+        fig_gains(gains, "gain", "x").layout.title.text
     spread = fig_spread(pd.DataFrame([row(init=i, gamma=g, test_accuracy=.5 + g * s, seed=s)
                                       for i in ("vocab", "label") for g in (0., .05) for s in (0, 2)]), "nano/a")
     assert "0.000 without the head loss and 0.071 with" in spread.layout.title.text
+
+
+@pytest.mark.parametrize("seeds, verdict", [("0 to 4", "clearly better"), ("15 to 19", "clearly worse"),
+                                            ("all twenty", "no clear difference")])
+def test_twins_say_what_the_chosen_seeds_say(seeds, verdict):
+    fig = fig_twins(seeds=seeds)
+    dots = fig.data[2]
+    chosen = np.array(dots.y)[BLOCKS[seeds]]
+    assert verdict in fig.layout.title.text and len(dots.y) == 20
+    low, high = ttest_1samp(chosen, 0).confidence_interval()
+    assert [fig.data[0].y[2], fig.data[0].y[0]] == pytest.approx([low, high], rel=5e-3)
+    assert [size > 6 for size in dots.marker.size] == [s in range(20)[BLOCKS[seeds]] for s in range(20)]
 
 
 # --- gathering
