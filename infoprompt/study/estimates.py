@@ -275,9 +275,10 @@ def fig_label(
     fig.add_trace(go.Scatter(x=[0, x[-1]], y=[plain["entropy"]] * 2, name="H(Y)", mode="lines",
                              line=dict(color="#d9534f", dash="dot", width=1)))
     fig.update_layout(yaxis=dict(title="label information, nats", domain=[.45, 1], rangemode="tozero"),
-                      yaxis2=dict(title="difference from β = 0", domain=[0, .36]), xaxis=dict(title="epoch", anchor="y2"))
-    says = ("nano/{task}: with β = 0, z knows {start:.3f} nats about the label at first and {plain:.3f} of {top:.3f} in the "
-            "end; β = {beta} with {negatives} negatives changes that by {gain:.3f} ({low:.3f} to {high:.3f})")
+                      yaxis2=dict(title="difference from β = 0", domain=[0, .36]),
+                      xaxis=dict(title="epoch", anchor="y2"))
+    says = ("nano/{task}: with β = 0, z knows {start:.3f} nats about the label at first and {plain:.3f} of {top:.3f} "
+            "in the end; β = {beta} with {negatives} negatives changes that by {gain:.3f} ({low:.3f} to {high:.3f})")
     about = "Above, a probe's lower bound on the label information by epoch; below, the change against β = 0. "
     seen = {name: most[name][-1] for name in ("gain", "low", "high")}
     return say(quiet(fig, 560), says, about + says, task=task, plain=plain["mean"][-1], start=plain["mean"][0],
@@ -323,7 +324,8 @@ def fig_readings(
     fig.update_xaxes(title="noise σ, in spreads over prompts", type="log", dtick=1, tickformat="~g")
     over = {name: (found[name]["mean"] - found["truth"]["mean"]).max() for name in list(found)[1:]}
     worst, error = max(over, key=over.get), math.hypot(*(found[name]["sd"].max() for name in ("truth", "population")))
-    says = ("{n:d} prompts, K = {k:d}: {worst} reads up to {over:.2f} nats more than the truth, population up to {pop:.2f} "
-            "(standard error up to {error:.2f})")
-    about = f"Information between prompt and {part} over the noise, and what InfoNCE reads with the best critic. " + says
+    says = ("{n:d} prompts, K = {k:d}: {worst} reads up to {over:.2f} nats more than the truth, population up to "
+            "{pop:.2f} (standard error up to {error:.2f})")
+    about = (f"Information between prompt and {part} over the noise, "
+             "and what InfoNCE reads with the best critic. ") + says
     return say(fig, says, about, n=prompts, k=k, worst=worst, over=over[worst], pop=over["population"], error=error)
