@@ -6,10 +6,9 @@
 __all__ = ['FIELDS', 'KL_WEIGHT', 'REFERENCE_ROWS', 'InfoPromptOutput', 'Objective', 'states_at_mask']
 
 # %% ../../nbs/reference/method/objective.ipynb #06707dce
-import warnings
 from dataclasses import dataclass
 
-import torch
+import torch, warnings
 from fastcore.basics import patch
 from torch import nn
 from transformers.utils import ModelOutput
