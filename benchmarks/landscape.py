@@ -4,7 +4,7 @@ python benchmarks/landscape.py [--tasks sentiment acceptability]
 
 nano, 64 rows, 30 epochs, a start at random words, learning rate 1e-2, as in grid.py; a seed draws rows, start, order
 and noise. Seeds are not chosen by eye: of the stored runs of plain prompt tuning from that start (weights_TASK_0.01),
-the first that is stuck and the first that is not. From each, three trainings as one population: see WEIGHTS.
+the first that is stuck and the first that is not. From each, three training runs as one population: see WEIGHTS.
 
 Writes infoprompt/assets/word_plane.json and infoprompt/assets/landscape_TASK.safetensors, which
 `infoprompt.show.landscape` draws; some five minutes of one core in all. A task whose file is there is not run again, and
@@ -135,7 +135,7 @@ def four_vectors(models, data, seed: int, seen: dict) -> dict:
 
 
 def descents(model, batch: dict, at, rate: float, update) -> dict:
-    "Descents of one kind with each weighting, by two numbers alone: places and terms, (weighting, step, ...)."
+    "Descents of one kind with each pair of weights, by two numbers alone: places and terms, (weighting, step, ...)."
     weights = torch.tensor([*WEIGHTS.values()])
     params = dict(uv=torch.zeros(len(weights), 2))
     m, v, places, terms = dict(uv=params["uv"] * 0), dict(uv=params["uv"] * 0), [], []

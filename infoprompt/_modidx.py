@@ -862,6 +862,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'infoprompt/show/playground.py'),
                                             'infoprompt.show.playground.five_answers': ( 'reference/show/playground.html#five_answers',
                                                                                          'infoprompt/show/playground.py'),
+                                            'infoprompt.show.playground.in_words': ( 'reference/show/playground.html#in_words',
+                                                                                     'infoprompt/show/playground.py'),
                                             'infoprompt.show.playground.is_same': ( 'reference/show/playground.html#is_same',
                                                                                     'infoprompt/show/playground.py'),
                                             'infoprompt.show.playground.named': ( 'reference/show/playground.html#named',

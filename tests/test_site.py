@@ -358,7 +358,8 @@ def test_home_leads_to_every_page(path):
 
 def pages_of(contents: list) -> list[str]:
     "The pages of a part of the sidebar, in order."
-    return [page for part in contents for page in ([part] if isinstance(part, str) else pages_of(part["contents"]))]
+    pages = lambda part: [part] if isinstance(part, str) else pages_of(part.get("contents", []))
+    return [page for part in contents for page in pages(part)]
 
 
 def test_sidebar_holds_every_page_once_and_the_lessons_in_order():

@@ -21,9 +21,11 @@ def from_root(link: re.Match  # a link of the notebook, relative to nbs/
 
 def still(output: nbformat.NotebookNode  # of a cell
           ) -> nbformat.NotebookNode:
-    "A figure's picture, sentence and description, because GitHub runs no scripts; any other output as it is."
+    "A figure's picture and sentence, or what says it in words, because GitHub runs no scripts; else the output itself."
     page = output.get("data", {}).get("text/html", "")
     found = re.match(r"<figure[^>]*><figcaption>(.*?)</figcaption><div role=\"img\" aria-label=\"(.*?)\">", page, re.S)
+    if "<script" in page and not found: return nbformat.v4.new_output("display_data", {
+        "text/markdown": f"*{output['data']['text/plain']}*"})
     if not found: return output
     sentence, about = map(html.unescape, found.groups())
     return nbformat.v4.new_output("display_data", {"text/markdown": f"![{about}]({PICTURE})\n\n*{sentence}.*"})
@@ -38,7 +40,8 @@ def readme() -> str:
         if cell.source.startswith("#| echo: false"): cell.source = ""
     notebook.metadata["language_info"] = {"name": "python"}  # nbdev's clean drops it; it colours the code
     body, _ = MarkdownExporter().from_notebook_node(notebook)
-    return NOTE + re.sub(r"\n{3,}", "\n\n", LINK.sub(from_root, body)).strip() + "\n"
+    body = re.sub(r"```python\s*```", "", LINK.sub(from_root, body))  # what is not echoed
+    return NOTE + re.sub(r"\n{3,}", "\n\n", body).strip() + "\n"
 
 
 if __name__ == "__main__":

@@ -171,10 +171,10 @@ def save_state(
 # %% ../../nbs/reference/engine/training.ipynb #0392f483
 def load_state(
     path,  # a checkpoint; raises InputError where it is damaged or belongs to another training run
-    settings:dict,  # what this training is about to use
+    settings:dict,  # what this training run is about to use
     device="cpu",  # where the tensors go
 ) -> State:
-    "Read a checkpoint and check that it belongs to this training."
+    "Read a checkpoint and check that it belongs to this training run."
     facts, tensors = read_whole(path, "delete it and begin anew, or choose another folder")
     if "quantities" not in facts: raise InputError(f"{str(path)!r} is not a checkpoint: choose another folder")
     settings, saved = json.loads(json.dumps(settings or {})), facts["settings"]

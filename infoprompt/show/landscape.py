@@ -308,7 +308,7 @@ def fig_landscape(
     space:str="four vectors, projected",  # of `SPACES`
     surface:str="cross-entropy, validation",  # of `SURFACES`
 ) -> go.Figure:
-    "A loss seen from above, and the paths of trainings on it."
+    "A loss seen from above, and the paths of training runs on it."
     facts, spaces = stored_landscape(task)
     found, short = spaces[kind][SPACES[space]], SPACES[space]
     says, numbers = landscape_numbers(found, short, surface)
@@ -330,6 +330,6 @@ NARROW_LAND = {"height": 520, "coloraxis.colorbar.orientation": "h", "coloraxis.
                "coloraxis.colorbar.yanchor": "top", "coloraxis.colorbar.thickness": 8}
 
 def explore_landscape() -> Explorer:  # as the last value of a cell it is drawn
-    "The landscape of each loss, and the paths of trainings on it."
+    "The landscape of each loss, and the paths of training runs on it."
     return explore(fig_landscape, task=chips(TASKS, "task"), kind=chips(KINDS, "seed whose plain run"),
                    space=chips(SPACES, "prompt"), surface=chips(SURFACES, "surface"))

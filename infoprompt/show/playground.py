@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SHOW', 'script', 'LETTERS', 'LOOK', 'CAPTION', 'NEEDS', 'ONE', 'SETTINGS', 'BEGINS', 'PUBLISHED', 'TRAIN', 'brought',
            'nano_words', 'stored', 'packed_rows', 'task_spec', 'bits', 'noise_spec', 'stored_curves', 'bands',
-           'strip_html', 'answer_html', 'named', 'told_of', 'ask_task', 'answers_html', 'Element', 'five_answers',
-           'alive', 'is_same', 'with_yours', 'ask_page', 'polyline', 'still_picture', 'train_page']
+           'strip_html', 'answer_html', 'named', 'told_of', 'ask_task', 'answers_html', 'Element', 'in_words',
+           'five_answers', 'alive', 'is_same', 'with_yours', 'ask_page', 'polyline', 'still_picture', 'train_page']
 
 # %% ../../nbs/reference/show/playground.ipynb #7a610004
 import base64, html, json
@@ -204,6 +204,16 @@ class Element:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/html": self.html, "text/plain": self.about}
 
+# %% ../../nbs/reference/show/playground.ipynb #7a610030
+def in_words(
+    caption:str,  # of the figure
+    own:dict,  # one task, from `ask_task`
+) -> str:
+    "The answers for a page that shows no html."
+    said = lambda p: max(zip(p["answer"]["chances"], own["labels"]))
+    each = [f"{p['name']}: {said(p)[1]} ({said(p)[0]:.2f})" for p in own["prompts"]]
+    return f"{caption}. {' / '.join(own['asked'].values())} {'; '.join(each)}".strip()
+
 # %% ../../nbs/reference/show/playground.ipynb #7a610022
 CAPTION = "One sentence, one frozen model, five prompts, five answers"
 
@@ -213,7 +223,7 @@ def five_answers(
     "What five prompts make of one sentence."
     own = ask_task(task)
     figure = f'<figure class="infoprompt still"><figcaption>{CAPTION}</figcaption>{answers_html(own)}</figure>'
-    return Element(f"{LOOK}\n{figure}", f"{CAPTION}: {' / '.join(own['asked'].values())}")
+    return Element(f"{LOOK}\n{figure}", in_words(CAPTION, own))
 
 # %% ../../nbs/reference/show/playground.ipynb #7a610024
 NEEDS = ("<noscript><p>To try this yourself, switch JavaScript on; what stands here was computed beforehand, in "
@@ -266,7 +276,7 @@ def ask_page(
     still = f"<figcaption>{caption}</figcaption>{answers_html(first)}"
     spec = dict(caption=caption, tasks=tasks, task=task, yours=yours)
     return Element(alive("ask-prompts", "askHere", spec, ["playground.js", "ask.js"], still, weights),
-                   f"{caption}: {' / '.join(first['asked'].values())}")
+                   in_words(caption, first))
 
 # %% ../../nbs/reference/show/playground.ipynb #7a61002c
 SETTINGS = dict(task=("task", TASKS), beta=("β", BETAS), gamma=("γ", GAMMAS), start=("start", STARTS),

@@ -216,7 +216,7 @@ def cross_fitted(
 @torch.no_grad()
 def states_of(
     population,  # a `Population`
-    params:dict,  # name -> (run, ...), of `Population.stack` or a training
+    params:dict,  # name -> (run, ...), of `Population.stack` or a training run
     rows,  # `Rows` of the population
 ) -> torch.Tensor:  # (run, row, d) z
     "The z of each row under each run's prompt."

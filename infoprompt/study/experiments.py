@@ -255,7 +255,7 @@ def stored(
 def run_jobs(
     jobs,  # list of jobs
     file,  # JSON lines; what it holds is not run again
-    checkpoints=None,  # folder where long trainings keep checkpoints, or None
+    checkpoints=None,  # folder where long training runs keep checkpoints, or None
     progress:bool=True,  # show a bar
     made:dict|None=None,  # what makes the results (command, commit, versions); it heads the lines that follow
 ) -> list:  # results in the order of the jobs
