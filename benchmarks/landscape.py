@@ -7,8 +7,8 @@ and noise. Seeds are not chosen by eye: of the stored runs of plain prompt tunin
 the first that is stuck and the first that is not. From each, three training runs as one population: see WEIGHTS.
 
 Writes infoprompt/assets/word_plane.json and infoprompt/assets/landscape_TASK.safetensors, which
-`infoprompt.show.landscape` draws; some five minutes of one core in all. A task whose file is there is not run again, and
-a seed that is done waits in benchmarks/results/checkpoints_landscape/ until its task is whole.
+`infoprompt.show.landscape` draws; some five minutes of one core in all. A task whose file is there is not run again,
+and a seed that is done waits in benchmarks/results/checkpoints_landscape/ until its task is whole.
 """
 import argparse
 import json

@@ -93,7 +93,7 @@ def test_paths_begin_where_the_model_begins(task, kind, encoder):
 
 @pytest.mark.parametrize("task, kind", CASES)
 def test_a_corner_is_the_model_itself(task, kind):
-    "Cross-entropy of validation rows, as the trainings noted it, is the surface's height at the three corners."
+    "Cross-entropy of validation rows, as the training runs noted it, is the surface's height at the three corners."
     found = stored_landscape(task)[1][kind]
     noted = found["path"]["val_loss"]
     np.testing.assert_allclose(found["four"]["ends"][:, 0], [noted[0, 0], noted[0, -1], noted[1, -1]], **ROOM)

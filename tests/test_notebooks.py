@@ -105,7 +105,7 @@ def test_notebook_runs_and_gives_what_it_stores(runs, path):
 def test_exercises_are_unsolved(path):
     "A stub's check says what is wrong; `test_notebook_runs_and_gives_what_it_stores` runs the solutions."
     found = exercises(load(path))
-    assert len(found) >= 2, "a lesson has two exercises or more: text, stub, check, and the solution's code in <details>"
+    assert len(found) >= 2, "a lesson has two exercises: text, stub, check, the solution's code in <details>"
     for check, _ in found:
         shown = "".join("".join(output.get("data", {}).get("text/plain", "")) for output in check["outputs"])
         assert shown and "solved" not in shown, f"the stub passes: {''.join(check['source'])}"

@@ -68,7 +68,8 @@ def test_no_file_is_forgotten():
 
 
 @pytest.mark.parametrize("file", [*(ASSETS / f"{name}.json" for name in (
-    "training_run", "playground", "prompts", "word_plane")), *GRID, *LANDS, *(RESULTS / name for name in sorted(REMADE))],
+    "training_run", "playground", "prompts", "word_plane")), *GRID, *LANDS,
+    *(RESULTS / name for name in sorted(REMADE))],
                          ids=lambda path: path.name)
 def test_a_file_is_of_todays_nano(file):
     made = about(file)

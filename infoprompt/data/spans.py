@@ -28,7 +28,7 @@ def spans_of(
             raise InputError(f"tag {at} is {brief(tag)}: tags are 'O', 'B-type' or 'I-type'")
         goes_on = tag[0] == "I" and before[1:] == tag[1:]
         if tag[0] == "I" and not goes_on and not repair:
-            raise InputError(f"tag {at} is {tag!r} after {before!r}: begin a span with 'B{tag[1:]}', or pass repair=True")
+            raise InputError(f"tag {at} is {tag!r} after {before!r}: begin a span with 'B{tag[1:]}', or repair=True")
         if goes_on: found[-1] = (found[-1][0], at + 1, tag[2:])
         elif tag != "O": found.append((at, at + 1, tag[2:]))
         before = tag
@@ -43,7 +43,7 @@ def tags_of(
     tags = ["O"] * n
     for start, end, kind in spans:
         if not 0 <= start < end <= n: raise InputError(f"span {start} to {end} does not fit in {n} words")
-        if set(tags[start:end]) != {"O"}: raise InputError(f"span {start} to {end} overlaps another: give each word one type")
+        if set(tags[start:end]) != {"O"}: raise InputError(f"span {start} to {end} overlaps another: one type a word")
         tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
     return tags
 
@@ -74,7 +74,8 @@ def scores(
         for spans, count in ((one & other, right), (other, found), (one, there)): count.update(k for *_, k in spans)
     whole = f1_of(right.total(), found.total(), there.total())
     if not by_type: return whole
-    table = {k: f1_of(right[k], found[k], there[k]) | dict(found=found[k], true=there[k]) for k in sorted(found | there)}
+    table = {k: f1_of(right[k], found[k], there[k]) | dict(found=found[k], true=there[k])
+             for k in sorted(found | there)}
     return pd.DataFrame(table | {"all": whole | dict(found=found.total(), true=there.total())}).T
 
 # %% ../../nbs/reference/data/spans.ipynb #5a000014

@@ -203,6 +203,6 @@ def fig_slots(
     vectors, slots = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((n_prompt, "prompt vector"), (used, "slot")))
     sentence = "{vectors} in {slots} among {words:d} tokens; the answer is read at [MASK], place {at:d}"
     about = ("A strip with a line for each place: token, number of the prompt vector or -1, position, token type, and "
-             "1 where it is seen. {vectors} in {slots}; [MASK] at place {at:d} of {seen:d}, counted from 0; then padding.")
+             "1 where it is seen. {vectors} in {slots}; [MASK] at place {at:d} of {seen:d}, from 0; then padding.")
     return say(fig, sentence, about, vectors=vectors, slots=slots, words=length - n_prompt, seen=length,
                at=row["mask_pos"])

@@ -118,7 +118,7 @@ def pushes_of(
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d0018
 def path_numbers(
-    run:dict,  # arrays of one weighting: turn, nearest, push, ...
+    run:dict,  # arrays for one pair of weights: turn, nearest, push, ...
     epoch:int,  # from 1
 ) -> tuple:  # a template and its numbers
     "What the figure says of one epoch."

@@ -9,10 +9,9 @@ __all__ = ['KINDS', 'SIGMAS', 'INKS', 'log_normal', 'log_mixture', 'noisy', 'poi
            'fig_label', 'tabled', 'fig_readings']
 
 # %% ../../nbs/06_estimates.ipynb #259bd14f
-import json, math
 from functools import cache
 
-import numpy as np, pandas as pd, plotly.graph_objects as go, torch
+import json, math, numpy as np, pandas as pd, plotly.graph_objects as go, torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_predict

@@ -144,7 +144,7 @@ def sweep(
     budget:float=2.,  # GB that a part of the population may take
     progress:bool=True,  # show bars and the size of the parts
     mixed_precision:str="no",  # "no" or "bf16"
-    **lists,  # as for `plan`, and settings for all runs; starts and rates that are left out come from `settings.defaults`
+    **lists,  # as for `plan`, and settings for all runs; starts and rates left out come from `settings.defaults`
 ) -> tuple:  # DataFrame with one row a run, and the best run as an `InfoPromptModel`; raises InputError
     "Train all combinations as one population, cut by memory."
     check(shots=shots, epochs=epochs, batch_size=batch_size, budget=budget, progress=progress,
