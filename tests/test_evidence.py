@@ -151,7 +151,7 @@ def test_figures_say_what_the_race_found():
     assert "more than 30 epochs in the median against 4; test differs by 0.200" in never.layout.title.text
     assert [t.name for t in never.data if t.meta != "band"] == ["plain", "β"]
     gains = pd.DataFrame(dict(mean=[1., 0, -1], low=[.5, -1, -2], high=[2., 1, -.5]), index=list("abc"))
-    assert "x: 1 of 3 intervals lie above zero, 1 below; chance gives 0.1 each" in \
+    assert "x: 1 of 3 intervals above zero, 1 below; by chance 0.1 each" in \
         fig_gains(gains, "gain", "x").layout.title.text
     spread = fig_spread(pd.DataFrame([row(init=i, gamma=g, test_accuracy=.5 + g * s, seed=s)
                                       for i in ("vocab", "label") for g in (0., .05) for s in (0, 2)]), "nano/a")
