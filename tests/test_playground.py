@@ -128,14 +128,19 @@ def answers(page) -> dict:
         Number(p.textContent))]))""")
 
 
-LISTEN = """() => { window.heard = []; window.drawPath = (div, {told}) => {
-  window.heard = told.map(one => ({...one, prompt: [...one.prompt], head: [...one.head]})); };
-  window.drawPush = (div, readings) => { window.pushes = readings; }; }"""
+LISTEN = """window.heard = [];
+window.Worker = class extends window.Worker {
+  constructor(...given) {
+    super(...given);
+    this.addEventListener("message", ({data}) => { if ("epoch" in data) window.heard.push(
+      {...data, prompt: [...data.prompt], head: [...data.head]}); });
+  }
+};"""
 
 
-def test_ten_epochs_with_a_stop_are_those_of_python(quiet, rounded):  # noqa: F811
+def test_ten_epochs_with_a_stop_are_those_of_python(quiet, watched, rounded):  # noqa: F811
+    watched.add_init_script(LISTEN)
     page = quiet(train_page())
-    page.evaluate(LISTEN)
     for name, value in dict(beta="0.1", gamma="0.05", seed="1").items():
         page.locator(f"select[name={name}]").select_option(index=[*map(str, dict(beta=playground.BETAS, gamma=(
             playground.GAMMAS), seed=range(5))[name])].index(value))
@@ -150,7 +155,8 @@ def test_ten_epochs_with_a_stop_are_those_of_python(quiet, rounded):  # noqa: F8
     train.click()
     page.wait_for_function("window.heard.length > 10")
     train.click()
-    heard, pushes = page.evaluate("[window.heard, window.pushes]")
+    page.get_by_text("Train goes on from there").wait_for()
+    heard = page.evaluate("window.heard")
     assert [one["epoch"] for one in heard[:11]] == [*range(11)], "a training that goes on does not begin anew"
     data = load_data("nano/sentiment", 64, 1)
     model = InfoPromptModel(rounded, "nano/sentiment", init="vocab", seed=1, beta=.1, gamma=.05)
@@ -162,14 +168,15 @@ def test_ten_epochs_with_a_stop_are_those_of_python(quiet, rounded):  # noqa: F8
     np.testing.assert_allclose([one["score"] for one in heard[:11]], true["val_accuracy"][:11], atol=1 / 64)
     for name in "loss", "ce", "l_rep", "l_head":
         np.testing.assert_allclose([one[name] for one in heard[1:11]], true[name][:80].reshape(10, 8).mean(1), atol=.02)
-    assert pushes[0]["push"]["rep"] > 0 and -1 <= pushes[0]["push"]["cos_head"] <= 1
-    drawn = [svg.get_attribute("aria-label") for svg in page.locator("details svg[aria-label]").all()]
-    assert "the paths of 4 prompt vectors over 10 epochs" in drawn[-2] and "share of the push" in drawn[-1]
-    vectors = np.reshape(heard[10]["prompt"], (4, -1))
+    assert heard[1]["push"]["rep"] > 0 and -1 <= heard[1]["push"]["cos_head"] <= 1
+    path, push = (page.locator(f"svg[aria-label^='{words}']").get_attribute("aria-label")
+                  for words in ("The directions of", "Two panels"))
+    assert f"the paths of 4 prompt vectors over {len(heard) - 1} epochs" in path and "share of the push" in push
+    vectors = np.reshape(heard[-1]["prompt"], (4, -1))
     words = rounded.words.detach().numpy()[:len(playground.nano_words())]
     near = (vectors @ (words / np.linalg.norm(words, axis=1, keepdims=True)).T).argmax(1)
-    assert [playground.nano_words()[i] for i in near] == heard[10]["nearest"]
-    assert all(f"vector {i + 1}, {word}" in drawn[-2] for i, word in enumerate(heard[-1]["nearest"]))
+    assert [playground.nano_words()[i] for i in near] == heard[-1]["nearest"]
+    assert all(f"vector {i + 1}, {word}" in path for i, word in enumerate(heard[-1]["nearest"]))
     stored_run = stored_scores("sentiment", .1, .05, 1)
     assert np.abs(np.array([one["score"] for one in heard[:11]]) - stored_run[:11]).mean() < .05
 
