@@ -186,6 +186,15 @@ def test_landscape(script, monkeypatch):
     module.main()
 
 
+def test_prompts(script):
+    module, project = script("prompts", EPOCHS=2, TASKS=["sentiment"], SEEDS=range(2))
+    module.ASSETS = assets = project / "infoprompt/assets"
+    module.main()
+    page, prompts = (held(assets, f"{name}.json") for name in ("playground", "prompts"))
+    assert [len(page["noise"][name]) for name in ("rows", "head", "critic")] == [2, 2, 2]
+    assert set(prompts["tasks"]["sentiment"]["prompts"]) == {"untrained", *module.WEIGHTS}
+
+
 def test_label_information(script):
     settings = dict(null=(0., .1), population=(0., .1))
     module, project = script("label_information", "sentiment", SEEDS=range(10), EPOCHS=1, SHOTS=8, LOOKED=60,

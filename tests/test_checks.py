@@ -130,7 +130,7 @@ def test_validation_may_be_a_frame():
     (pd.DataFrame(), "no rows|text"),
     (pd.DataFrame(dict(text=[])), "no rows"), (pd.DataFrame(dict(words=["a"] * 99, label=["positive"] * 99)), "text"),
     (pd.DataFrame(dict(text=["a"] * 99)), "no labels"),
-    (pd.DataFrame(dict(text=["a"] * 99, label=["x"] * 99)), "none of"),
+    (pd.DataFrame(dict(text=["a"] * 99, label=["x"] * 99)), "not one of"),
     (pd.DataFrame(dict(text=[3.5] * 99, label=["positive"] * 99)), "string")], ids=lambda x: type(x).__name__)
 def test_odd_validation_is_one_line(validation, says):
     with pytest.raises(InputError, match=says) as caught: new().fit(DATA["train"], validation, **QUICK)

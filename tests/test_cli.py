@@ -352,13 +352,13 @@ def test_uneven_lets_a_small_class_give_what_it_has(tmp_path):
 
 def test_text_that_is_no_string(tmp_path):
     path = write(tmp_path / "rows.jsonl", *[json.dumps(dict(text=i, label=i % 2)) for i in range(40)])
-    refused(call("train", "--data", path, *QUICK, "--out", tmp_path / "run"), "no string")
+    refused(call("train", "--data", path, *QUICK, "--out", tmp_path / "run"), "not a string")
 
 
 def test_label_outside_the_names(tmp_path):
     path = write(tmp_path / "rows.csv", *film_rows(40))
     done = call("train", "--task", "sst2", "--data", path, "--text", "text", *QUICK, "--out", tmp_path / "run")
-    refused(done, "none of negative, positive")
+    refused(done, "not one of negative, positive")
 
 
 def test_folder_without_the_columns(tmp_path):
@@ -442,7 +442,7 @@ def test_evaluate_without_labels(trained, tmp_path):
 
 
 def test_evaluate_with_other_labels(trained, tmp_path):
-    refused(call("evaluate", trained, "--file", write(tmp_path / "t.csv", *film_rows(4))), "none of")
+    refused(call("evaluate", trained, "--file", write(tmp_path / "t.csv", *film_rows(4))), "not one of")
 
 
 def test_disk_full_leaves_the_old_prompt(copy, monkeypatch):

@@ -491,7 +491,7 @@ def test_pairs_are_tuples():
 
 
 @pytest.mark.parametrize("data, says", [
-    (["good film"], "no labels"), ([dict(text="good film", label="fine")], "none of"), ([], "no rows"),
+    (["good film"], "no labels"), ([dict(text="good film", label="fine")], "not one of"), ([], "no rows"),
     ([dict(text="good", label=None)], "label")], ids=str)
 def test_rows_that_cannot_be_trained_on(data, says):
     for call in (new().fit, new().evaluate):

@@ -24,7 +24,7 @@ def told(
     def one(found):
         value, how = numbers[found[1]], found[2] or "g"
         if value is None or isinstance(value, str): return value or "–"
-        return format(round(value) if how == "d" else value, how)
+        return format(round(value) if how == "d" else value + 0., how)  # a page knows no -0
     return re.sub(r"\{(\w+)(?::([^}]*))?\}", one, template)
 
 # %% ../../nbs/reference/show/figures.ipynb #f1fc7df2

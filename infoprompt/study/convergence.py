@@ -309,12 +309,12 @@ def fig_directions(
     layout = dict(xaxis=dict(title="eigen-direction at u*, steepest first", dtick=1), yaxis=log_axis(-6, 2))
     sentence = ("After {steps:d} steps, {steep:.2%} of the error is left in the steepest direction, {flat:.2%} in the "
                 "flattest one that moves" if run[0] <= 1 else "Too large a step: the error in the steepest direction "
-                "grew to {steep:.2g} times the first")
+                "grew by a factor of 10^{power:.1f}")
     sentence += "; {still:d} of 8 directions have no curvature and never move" if moving < 8 else ""
     about = ("A bar for each of 8 eigen-directions, the steepest at the left: what is left of its error on a log "
              "scale, a mark for its quadratic approximation. {steps:d} steps of {step:g} × the best; {rows:d} rows.")
     return say(quiet(go.Figure(data, layout)), sentence, about, steps=steps, step=step, rows=k + 1, still=8 - moving,
-               steep=run[0], flat=run[moving - 1])
+               steep=run[0], power=math.log10(max(run[0], 1e-99)), flat=run[moving - 1])
 
 # %% ../../nbs/07_convergence.ipynb #9ba9f980
 def curvature(
