@@ -341,3 +341,18 @@ def test_a_push_is_drawn_and_told():
     plain = node(PUSH, readings=[dict(epoch=1, push=dict(ce=2, rep=None, head=None, cos_rep=None, cos_head=None))])
     assert "cross-entropy 100 %, β·L_rep 0 %, γ·L_head 0 %" in plain and "NaN" not in plain
     assert node(PUSH, readings=[]) == ""
+
+
+def test_a_map_that_grows_wider_is_drawn_as_on_a_wide_page(page, tmp_path):
+    (tmp_path / "land.html").write_text(html_page(explore_landscape()), encoding="utf-8")
+    def sides():
+        page.wait_for_function("() => document.querySelector('.js-plotly-plot')?._fullLayout?.width > 600")
+        return page.evaluate("""() => { const {xaxis, yaxis} = document.querySelector(".js-plotly-plot")._fullLayout;
+          return [xaxis._length, yaxis._length]; }""")
+    page.set_viewport_size(dict(width=1000, height=900))
+    page.goto((tmp_path / "land.html").as_uri())
+    wide = sides()
+    page.set_viewport_size(dict(width=390, height=900))
+    page.wait_for_function("() => document.querySelector('.js-plotly-plot')._fullLayout.width < 400")
+    page.set_viewport_size(dict(width=1000, height=900))
+    assert sides() == pytest.approx(wide) and min(wide) > 300

@@ -321,13 +321,13 @@ def fig_landscape(
     layout = dict(xaxis=side(found["us"], AXES[short][0]), yaxis=side(found["vs"], AXES[short][1], scaleanchor="x"),
                   dragmode=False, title_text=told(says, numbers), coloraxis=dict(
                       colorscale=PALE, **dict(zip(("cmin", "cmax"), as_list([low, high]))),
-                      colorbar=dict(thickness=12, title_text="nats", outlinewidth=0)),
+                      colorbar=dict(orientation="h", y=-.16, yanchor="top", thickness=10, title_text="nats",
+                                    outlinewidth=0)),
                   meta=dict(sentence=says, about=about, numbers=numbers, narrow=NARROW_LAND))
     return quiet(go.Figure([*hills_of(found, surface, low, high), *trails_of(found, short)], layout), 620)
 
 # %% ../../nbs/reference/show/landscape.ipynb #1a5d002a
-NARROW_LAND = {"height": 520, "coloraxis.colorbar.orientation": "h", "coloraxis.colorbar.y": -.22,
-               "coloraxis.colorbar.yanchor": "top", "coloraxis.colorbar.thickness": 8}
+NARROW_LAND = {"height": 520, "coloraxis.colorbar.y": -.22}  # plotly keeps an old bar whose orientation changes
 
 def explore_landscape() -> Explorer:  # as the last value of a cell it is drawn
     "The landscape of each loss, and the paths of training runs on it."
