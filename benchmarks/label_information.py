@@ -5,7 +5,7 @@ python benchmarks/label_information.py [sentiment entailment relation]      (def
 64 shots, 30 epochs, learning rate 1e-2, ten seeds, no head loss; the probe reads 256 test rows after each epoch. With
 `null` negatives a seed draws rows, order, start and noise; with `population` negatives (K = 9) all seeds share rows and
 order. Every setting has twins with β = 0. Every run's first and last reading goes to
-benchmarks/results/label_information.json, what `infoprompt.study.estimates.fig_label` draws to
+benchmarks/results/label_information.json, what `infoprompt.theory.estimates.fig_label` draws to
 infoprompt/assets/label_information.json.
 """
 import json
@@ -20,7 +20,7 @@ from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.figures import as_list
-from infoprompt.study.estimates import label_information
+from infoprompt.theory.estimates import label_information
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 
 from infoprompt.data.tasks import InputError
 from infoprompt.method.losses import head_loss, rep_loss
-from infoprompt.study.convergence import (METHODS, curvature, descent, directions, example, fig_descent, fig_directions,
-                                          needed, powers, problem, valley)
+from infoprompt.theory.convergence import (METHODS, curvature, descent, directions, example, fig_descent,
+                                           fig_directions, needed, powers, problem, valley)
 
 MANY = settings(max_examples=1000)
 torch.set_num_threads(1)

@@ -13,12 +13,12 @@ from conftest import ROOT
 from infoprompt.data.tasks import InputError, load_data
 from infoprompt.engine.feeds import Rows
 from infoprompt.engine.population import Population, train_population
-from infoprompt.study import estimates
-from infoprompt.study.channels import gaussian_nats, gaussian_pairs, gaussian_rho, inner_product
-from infoprompt.study.estimates import (averaged, by_epoch, cross_fitted, estimate, fig_label, fig_readings, fit_critic,
-                                        label_information, log_mixture, log_normal, pointwise, pointwise_head,
-                                        pointwise_reading, pointwise_truth, probe_nats, states_of, stored_labels,
-                                        trained)
+from infoprompt.theory import estimates
+from infoprompt.theory.channels import gaussian_nats, gaussian_pairs, gaussian_rho, inner_product
+from infoprompt.theory.estimates import (averaged, by_epoch, cross_fitted, estimate, fig_label, fig_readings,
+                                         fit_critic, label_information, log_mixture, log_normal, pointwise,
+                                         pointwise_head, pointwise_reading, pointwise_truth, probe_nats, states_of,
+                                         stored_labels, trained)
 from small import NANO, new
 
 SOME = settings(max_examples=5)

@@ -17,7 +17,7 @@ from infoprompt.data.tasks import InputError
 from infoprompt.method.mi import (club, donsker_varadhan, infonce, infonce_bound, interpolated, jensen_shannon, nwj,
                                   plug_in, reading, split, tuba, without_each)
 from infoprompt.show.figures import told
-from infoprompt.study.channels import (BOUNDS, KLS, NEGATIVES, TRUTHS, Bilinear, Concatenated, Separable, climb,
+from infoprompt.theory.channels import (BOUNDS, KLS, NEGATIVES, TRUTHS, Bilinear, Concatenated, Separable, climb,
                                        discrete_nats, discrete_pairs, discrete_ratio, fig_bounds, fig_giveaway,
                                        gaussian_nats, gaussian_pairs, gaussian_rho, gaussian_scores, given_away,
                                        inner_product, judged, symmetric_channel)
