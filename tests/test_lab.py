@@ -22,6 +22,8 @@ def count(send, halted, times, text="soft"):
     for n in range(4): send(fig_count(n, text))
     while not halted(): time.sleep(.05)""", """\
 explore(fig_count, live=("count now", count), times=Stops([1, 2, 3], "times"))"""]
+PAGES = ["from infoprompt.show.playground import ask_page, train_page", "train_page()", "ask_page(weights=False)"]
+REAL = ["from infoprompt.study.live import explore_weights", "explore_weights()"]
 ENDS = "figure => figure.querySelector('.plot').data.at(-1).y"
 
 
@@ -32,6 +34,8 @@ def jupyter(tmp_path_factory):
     notebooks, folder = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
     lab.write_notebook(notebooks / "small.ipynb", *SMALL)
     lab.write_notebook(notebooks / "training.ipynb", *LIVE)
+    lab.write_notebook(notebooks / "pages.ipynb", *PAGES)
+    lab.write_notebook(notebooks / "weights.ipynb", *REAL)
     shutil.copy(ROOT / "nbs/reference/show/explore.ipynb", notebooks)
     with lab.running(notebooks, folder) as address:
         yield address
@@ -45,17 +49,21 @@ def run_all(page, jupyter):
     heard = lambda data: page.libraries.append(len(data) > 2**20)
     page.on("websocket", lambda socket: socket.on("framereceived", heard))
 
-    def run(name: str):
+    def start(name: str):
         page.goto(f"{jupyter}/lab/workspaces/{name}/tree/{name}.ipynb?token={lab.TOKEN}")
         page.get_by_text("| Idle").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    def run(name: str):
+        start(name)
         output = ".jp-OutputArea-output:not(.jp-RenderedHTMLCommon)"  # html is not live
         live = page.locator(f"{output} figure.infoprompt")
         live.locator(".main-svg").first.wait_for(state="attached")
         live.first.evaluate("figure => figure.scrollIntoView()")  # JupyterLab lays out only what is in sight
         live.first.locator(".main-svg").first.wait_for()
         return live
+    run.start = start
     yield run
     assert page.said == []
 
@@ -109,3 +117,33 @@ def test_a_live_training_is_drawn_and_stopped(run_all, page):
     assert figure.locator("figcaption").inner_text() == "12 letters in soft"
     figure.get_by_label("times").press("ArrowRight")
     figure.get_by_text("8 letters in soft").wait_for()
+
+
+def test_five_seeds_of_a_chosen_setting_train_live_until_they_are_stopped(run_all, page):
+    figure = run_all("weights").first
+    figure.get_by_role("button", name="train five seeds now").click()
+    page.wait_for_function("figure => /^Live: 5 seeds, epoch [2-9]/.test(figure.querySelector('figcaption').innerText)",
+                           arg=figure.element_handle())
+    figure.get_by_role("button", name="stop").click()
+    figure.get_by_role("button", name="train five seeds now").wait_for()
+    said = figure.locator("figcaption").inner_text()
+    assert said.startswith("Live: 5 seeds, epoch") and "of 30" in said
+    live = figure.evaluate("figure => figure.querySelector('.plot').data.filter(t => /^live/.test(t.name)).map(t => t.y)")
+    assert len(live) == 5 and {len(curve) for curve in live} == {int(said.split()[4]) + 1}
+
+
+def test_a_prompt_trains_in_the_output_of_a_cell_and_answers_there(run_all, page):
+    run_all.start("pages")
+    train = page.locator("#train-prompt button.train")
+    train.scroll_into_view_if_needed()
+    train.click()
+    page.get_by_text("steps a second").wait_for()
+    page.locator("#ask-prompts").get_by_role("group", name="yours").wait_for(state="attached")
+    train.click()
+    page.get_by_text("Train goes on from there").wait_for()
+    mine = page.locator("#ask-prompts").get_by_role("group", name="yours")
+    mine.scroll_into_view_if_needed()
+    before = mine.inner_text()
+    page.locator("#ask-prompts [name=text]").fill("the film was awful .")
+    page.wait_for_function("before => document.querySelector(`#ask-prompts [aria-label='yours']`).innerText !== before",
+                           arg=before)
