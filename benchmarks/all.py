@@ -5,13 +5,14 @@ python benchmarks/all.py --list
 
 Interrupt it and start it again: it continues with the script that it was in, and a finished script does not run again
 until all the requested ones are done. Old files wait in results/checkpoints_all/before/ until the new ones are
-there. How long each script took goes to results/times.json; --list shows it, with what each script writes.
+there. What each script cost goes to results/times.json, in minutes of one core, which other work on the machine
+changes little; --list shows it, with what each script writes.
 """
 import argparse
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from infoprompt.base.files import write_whole
@@ -50,16 +51,21 @@ def moved(name: str, start: Path, end: Path):
         path.replace(to)
 
 
+def used() -> float:
+    "Seconds of processor time that ended scripts have used."
+    return os.times().children_user + os.times().children_system
+
+
 def remade(name: str, state: Path) -> float:
-    "Run a script until its files are there; gives the seconds that it took, of several calls together."
+    "Run a script until its files are there; gives its seconds of processor time, of several calls together."
     before, notes = state / "before", state / f"{name}.json"
     spent = json.loads(notes.read_text())["seconds"] if notes.is_file() else 0.
     if not notes.is_file(): moved(name, ROOT, before)
-    begun = time.time()
+    begun = used()
     script, *options = COMMANDS.get(name, f"{name}.py").split()
     try: subprocess.run([sys.executable, f"benchmarks/{script}", *options], cwd=ROOT, check=True)
     finally:
-        spent += time.time() - begun
+        spent += used() - begun
         write_whole({notes: json.dumps(dict(seconds=spent, done=False)).encode()})
     for path in files(name, before): path.unlink()
     write_whole({notes: json.dumps(dict(seconds=spent, done=True)).encode()})
@@ -69,14 +75,15 @@ def remade(name: str, state: Path) -> float:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=", ".join(WRITES))
-    parser.add_argument("--list", action="store_true", help="show what each script writes and how long it took")
+    parser.add_argument("--list", action="store_true", help="show what each script writes and what it cost")
     options = parser.parse_args()
     if unknown := set(options.scripts) - set(WRITES): parser.error(f"unknown: {', '.join(sorted(unknown))}")
     record = ROOT / "benchmarks/results/times.json"
-    times = json.loads(record.read_text())["minutes"] if record.is_file() else {}
+    times = json.loads(record.read_text())["core_minutes"] if record.is_file() else {}
     if options.list:
         for name, patterns in WRITES.items():
-            print(f"{name:20} {f'{times[name]:5.0f} min' if name in times else '  not timed'}  {', '.join(patterns)}")
+            cost = f"{times[name]:5.1f} core-minutes" if name in times else "not timed"
+            print(f"{name:24}{cost:20}{', '.join(patterns)}")
         return
     state, asked = ROOT / "benchmarks/results/checkpoints_all", options.scripts or list(WRITES)
     state.mkdir(parents=True, exist_ok=True)
@@ -86,9 +93,9 @@ def main():
         if name in NEEDS and not NEEDS[name].is_dir():
             print(f"{name}: left out, for there is no {NEEDS[name]}")
             continue
-        print(f"{name}: about {times[name]:.0f} min" if name in times else name, flush=True)
+        print(f"{name}: about {times[name]:.0f} core-minutes" if name in times else name, flush=True)
         times[name] = round(remade(name, state) / 60, 1)
-        write_whole({record: json.dumps(dict(made=made(), minutes=times)).encode()})
+        write_whole({record: json.dumps(dict(made=made(), core_minutes=times)).encode()})
     for name in asked: (state / f"{name}.json").unlink(missing_ok=True)
 
 

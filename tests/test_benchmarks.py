@@ -141,6 +141,9 @@ def test_all(script, monkeypatch, capsys):
         calls.append((command[1], file.is_file()))
         if len(calls) == 1: raise KeyboardInterrupt
         file.write_text("new")
+        cost.append(90)
+    cost = []
+    monkeypatch.setattr(module, "used", lambda: sum(cost))
     monkeypatch.setattr(module.subprocess, "run", run)
     monkeypatch.setattr(module, "made", dict)
     monkeypatch.setattr(sys, "argv", ["all.py", "optimizers"])
@@ -151,7 +154,9 @@ def test_all(script, monkeypatch, capsys):
     assert file.read_text() == "new" and not list((project / "benchmarks/results/checkpoints_all").glob("*.json"))
     monkeypatch.setattr(sys, "argv", ["all.py", "--list"])
     module.main()
-    assert "infoprompt/assets/weights_*.parquet" in capsys.readouterr().out
+    said = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[-len(module.WRITES):]}
+    assert " 1.5 core-minutes" in said["optimizers"] and "not timed" in said["grid"]
+    assert "infoprompt/assets/weights_*.parquet" in said["grid"]
     monkeypatch.setattr(sys, "argv", ["all.py", "optimisers"])
     with pytest.raises(SystemExit): module.main()
 
