@@ -166,7 +166,7 @@ const placesOf = (nano, {template}, row, n) => {
 // ---- messages ----
 const work = () => {
   let nano = null, session = null, running = false, halted = false;
-  const {port1, port2} = new MessageChannel(); // so that messages can come in; a timer would wait 4 ms each time
+  const {port1, port2} = new MessageChannel(); // so that messages can come in; a timer would wait four milliseconds
   const breathe = () => new Promise(done => { port1.onmessage = done; port2.postMessage(0); });
   const go = async () => {
     const {id, run} = session, send = message => postMessage({id, ...message});

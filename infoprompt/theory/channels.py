@@ -321,10 +321,10 @@ def fig_giveaway(
                   yaxis=dict(title="density", domain=[.6, 1], range=[0, .45]),
                   xaxis2=dict(title_text=f"KL(p ‖ q) of the negatives, {unit}", title_standoff=4, anchor="y2"),
                   yaxis2=dict(title=unit, domain=[0, .42], range=[-.3 * per, 5.2 * per], anchor="x2"))
-    says = "The information is {truth:.2f} {unit}, and the loss reads {read:.2f} of at most {cap:.2f}" + (
-        ": the negatives are drawn as they should be." if kl == 0 else
-        ", because x aside, negatives differ from positives by a KL of {kl:.2f} {unit}.")
+    says = "There are {truth:.2f} {unit} of information, {but} the loss reads {read:.2f} of at most {cap:.2f}: " + (
+        "the negatives are drawn as they should be." if kl == 0 else
+        "the negatives differ from the positives by a KL divergence of {kl:.2f} {unit}.")
     about = ("Above, the densities of positives and negatives; below, the reading over KL, with the information I and "
              "the ceiling. ") + says
     numbers = dict(truth=nats * per, read=y[at], cap=cap * per, kl=kl * per)
-    return say(quiet(go.Figure(data, layout), 620), says, about, unit=unit, **numbers)
+    return say(quiet(go.Figure(data, layout), 620), says, about, unit=unit, but="yet" if kl else "and", **numbers)
