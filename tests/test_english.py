@@ -83,10 +83,10 @@ def javascript(source: str) -> list[str]:
     for line in source.splitlines():
         text = re.search(r"(?:^|\s)// (.*)", line)
         alone = bool(text) and not line[:text.start()].strip()
-        if text and "----" not in text[1]:
-            if alone and going: found[-1] += " " + text[1]
-            else: found.append(text[1])
-        going = alone
+        if title := text and "----" in text[1]: text = None
+        if text and alone and going: found[-1] += " " + text[1]
+        elif text: found.append(text[1])
+        going = alone and not title
     return found
 
 
