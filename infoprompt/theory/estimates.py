@@ -280,9 +280,8 @@ def fig_label(
             "in the end; β = {beta} with {negatives} negatives changes that by {gain:.3f} ({low:.3f} to {high:.3f})")
     about = ("Above, a probe's lower bound on the label information by epoch, with standard errors; below, the mean "
              "difference from β = 0, with a 95 % interval at the last epoch. ") + says
-    return say(quiet(fig, 560), says, about, task=task, plain=plain["mean"][-1], start=plain["mean"][0],
-               top=plain["entropy"], beta=most["beta"], negatives=negatives, gain=most["gain"][-1], low=most["low"],
-               high=most["high"])
+    return say(quiet(fig, 560), says, about, task=task, negatives=negatives, top=plain["entropy"], gain=most["gain"][-1],
+               plain=plain["mean"][-1], start=plain["mean"][0], **{k: most[k] for k in ("beta", "low", "high")})
 
 # %% ../../nbs/06_estimates.ipynb #d3ec48c5
 SIGMAS = [1e-4, 1e-3, .01, .1, .3, 1., 3., 10., 30.]
