@@ -280,7 +280,7 @@ def fig_label(
             "in the end; β = {beta} with {negatives} negatives changes that by {gain:.3f} ({low:.3f} to {high:.3f})")
     about = ("Above, a probe's lower bound on the label information by epoch, with standard errors; below, the mean "
              "difference from β = 0, with a 95 % interval at the last epoch. ") + says
-    return say(quiet(fig, 560), says, about, task=task, negatives=negatives, top=plain["entropy"], gain=most["gain"][-1],
+    return say(quiet(fig, 560), says, about, task=task, negatives=negatives, top=plain["entropy"], gain=end,
                plain=plain["mean"][-1], start=plain["mean"][0], **{k: most[k] for k in ("beta", "low", "high")})
 
 # %% ../../nbs/06_estimates.ipynb #d3ec48c5
