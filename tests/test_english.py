@@ -178,6 +178,6 @@ def f(n,  # number of an row
     assert code(source) == ["A docstring that is read.", "`x` rows are too many: give fewer", "number of an row",
                             "A comment that goes on."]
     assert code("#| hide\nx = (") == []
-    assert javascript('// ---- a title ----\n// One that\n// goes on.\nlet a = "http://b"; // and an end\n// Another.') == [
-        "One that goes on.", "and an end", "Another."]
+    script = '// ---- a title ----\n// One that\n// goes on.\nlet a = "http://b"; // and an end\n// Another.'
+    assert javascript(script) == ["One that goes on.", "and an end", "Another."]
     assert is_symbol("the rows of A are", 12, 13) and is_symbol("a(x)", 0, 1) and not is_symbol("an prompt", 0, 2)
