@@ -321,7 +321,7 @@ def fig_readings(
                                  line=dict(color="#d9534f", dash=dash, width=1)))
     quiet(fig.update_traces(mode="lines")).update_yaxes(title="nats")
     fig.update_xaxes(title="noise σ, in spreads over prompts", type="log", dtick=1, tickformat="~g")
-    over = {name: (found[name]["mean"] - found["truth"]["mean"]).max() for name in list(found)[1:]}
+    over = {name: round((found[name]["mean"] - found["truth"]["mean"]).max(), 2) + 0. for name in list(found)[1:]}
     worst, error = max(over, key=over.get), math.hypot(*(found[name]["sd"].max() for name in ("truth", "population")))
     says = ("{n:d} prompts, K = {k:d}: {worst} reads up to {over:.2f} nats more than the truth, population up to "
             "{pop:.2f} (standard error up to {error:.2f})")
