@@ -20,6 +20,7 @@ from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.figures import as_list
+from infoprompt.show.weights import t_interval
 from infoprompt.theory.estimates import label_information
 from made import made, use_threads
 
@@ -43,16 +44,10 @@ def measured(task: str, negatives: str, beta: float, encoder) -> np.ndarray:
     return np.stack([note(m) for m in models])
 
 
-def resampled(gaps: np.ndarray, draws: int = 2000) -> tuple:
-    "A mean over seeds with its percentile bootstrap: too narrow (lesson 8), and kept until the runs are made again."
-    rng = np.random.default_rng(0)
-    means = np.mean(gaps[rng.integers(len(gaps), size=(draws, len(gaps)))], axis=1)
-    return np.mean(gaps, axis=0), *np.quantile(means, [.025, .975], axis=0)
-
-
-def bands(gap: np.ndarray) -> dict:
-    "Mean difference from the twins by epoch, with a 95 % bootstrap band over seeds."
-    return dict(zip(("gain", "low", "high"), map(as_list, resampled(gap))))
+def compared(nats: np.ndarray, plain: np.ndarray) -> dict:
+    "Mean difference from the twins by epoch, and Student's 95 % interval of the last ones; (seed, epoch) each."
+    _, low, high = t_interval((nats - plain)[:, -1])
+    return dict(gain=as_list((nats - plain).mean(0)), low=float(f"{low:.4g}"), high=float(f"{high:.4g}"))
 
 
 def entropy(task: str) -> float:
@@ -70,7 +65,7 @@ def settings(task: str, encoder) -> tuple[list, list]:
         for beta, nats in found.items():
             names = dict(task=task, negatives=negatives, beta=beta)
             drawn.append(names | dict(entropy=round(entropy(task), 4), mean=as_list(nats.mean(0)),
-                                      se=as_list(nats.std(0, ddof=1) / len(nats)**.5)) | bands(nats - found[0.]))
+                                      se=as_list(nats.std(0, ddof=1) / len(nats)**.5)) | compared(nats, found[0.]))
             runs += [names | dict(seed=s, first=float(f"{r[0]:.4g}"), last=float(f"{r[-1]:.4g}"))
                      for s, r in zip(SEEDS, nats)]
             print(task, negatives, beta, nats.mean(0)[::10].round(3), flush=True)

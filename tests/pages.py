@@ -57,6 +57,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 1rem; }
 img { max-width: 100%; }
 td, th { text-align: left; padding: .1rem .6rem; }
+:is(table, .table) a { word-break: break-word; }
 code, pre { white-space: pre; }
 .cell-output { overflow-x: auto; }
 .code { padding: .4em; }

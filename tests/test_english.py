@@ -15,8 +15,9 @@ from conftest import ROOT
 DOCUMENTS = "README.md", "CHANGELOG.md", "CONTRIBUTING.md"
 NOTEBOOKS = [path for path in (ROOT / "nbs").rglob("*.ipynb") if not path.relative_to(ROOT).match("*/.*/*")]
 SCRIPTS = [path for folder in ("tests", "benchmarks", "tools") for path in (ROOT / folder).glob("*.py")]
-FILES = {str(path.relative_to(ROOT)): path
-         for path in sorted([*(ROOT / name for name in DOCUMENTS), *NOTEBOOKS, *SCRIPTS]) if path != Path(__file__)}
+PAGES = [*(ROOT / "infoprompt/show").glob("*.js")]
+FILES = {str(path.relative_to(ROOT)): path for path in sorted(
+    [*(ROOT / name for name in DOCUMENTS), *NOTEBOOKS, *SCRIPTS, *PAGES]) if path != Path(__file__)}
 
 # Rules of harper that are off, and why. Its other rules, about nine hundred, are on.
 OFF = {
@@ -76,6 +77,19 @@ def comments(source: str) -> list[str]:
     return found
 
 
+def javascript(source: str) -> list[str]:
+    "Comments in JavaScript, those on lines of their own that follow each other as one; titles between dashes left out."
+    found, going = [], False
+    for line in source.splitlines():
+        text = re.search(r"(?:^|\s)// (.*)", line)
+        alone = bool(text) and not line[:text.start()].strip()
+        if title := text and "----" in text[1]: text = None
+        if text and alone and going: found[-1] += " " + text[1]
+        elif text: found.append(text[1])
+        going = alone and not title
+    return found
+
+
 def code(source: str) -> list[str]:
     "What people read in code; nothing where it is not Python."
     source = re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M)
@@ -87,6 +101,7 @@ def texts(path: Path) -> list[str]:
     "What people read in a file, piece by piece; fenced code and tables of numbers left out."
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py": return code(text)
+    if path.suffix == ".js": return javascript(text)
     cells = json.loads(text)["cells"] if path.suffix == ".ipynb" else [dict(cell_type="markdown", source=[text])]
     found = []
     for cell in cells:
@@ -163,4 +178,6 @@ def f(n,  # number of an row
     assert code(source) == ["A docstring that is read.", "`x` rows are too many: give fewer", "number of an row",
                             "A comment that goes on."]
     assert code("#| hide\nx = (") == []
+    script = '// ---- a title ----\n// One that\n// goes on.\nlet a = "http://b"; // and an end\n// Another.'
+    assert javascript(script) == ["One that goes on.", "and an end", "Another."]
     assert is_symbol("the rows of A are", 12, 13) and is_symbol("a(x)", 0, 1) and not is_symbol("an prompt", 0, 2)

@@ -155,6 +155,15 @@ def test_a_page_uses_what_every_viewer_shows(path):
     assert not [cell for cell in text if re.search(r"^:::", cell, re.M)]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_a_star_of_mathematics_is_escaped(path):
+    "Pandoc takes the star of u* for the beginning of italics, which then reach to the next star."
+    text = "\n\n".join("".join(cell["source"]) for cell in load(path)["cells"] if cell["cell_type"] == "markdown")
+    text = re.sub(r"```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$", "", text, flags=re.S)
+    stars = [part.split("*") for part in re.sub(r"(?m)\\\*|\*\*|^\s*\* ", "", text).split("\n\n")]
+    assert not ["*".join(parts) for parts in stars if len(parts) % 2 == 0 or max(map(len, parts[1::2] or [""])) > 120]
+
+
 @pytest.mark.parametrize("path", LESSONS)
 def test_lesson_keeps_itself_honest(path):
     assert re.search(r"^\s*(assert |test_\w+\()", code(path), re.M), "no cell of this lesson asserts anything"

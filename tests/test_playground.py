@@ -148,16 +148,16 @@ def test_ten_epochs_with_a_stop_are_those_of_python(quiet, watched, rounded):  #
     train.click()
     page.wait_for_function("window.heard.length > 2")
     train.click()
-    page.get_by_text("Train goes on from there").wait_for()
+    page.get_by_text("Train continues from there").wait_for()
     before = page.evaluate("window.infopromptYours.prompt.length")
     stopped = page.locator(".progress").inner_text()
     assert before == 256 and train.inner_text() == "Train" and "steps a second" in stopped
     train.click()
     page.wait_for_function("window.heard.length > 10")
     train.click()
-    page.get_by_text("Train goes on from there").wait_for()
+    page.get_by_text("Train continues from there").wait_for()
     heard = page.evaluate("window.heard")
-    assert [one["epoch"] for one in heard[:11]] == [*range(11)], "a training that goes on does not begin anew"
+    assert [one["epoch"] for one in heard[:11]] == [*range(11)], "a run that continues does not start again"
     data = load_data("nano/sentiment", 64, 1)
     model = InfoPromptModel(rounded, "nano/sentiment", init="vocab", seed=1, beta=.1, gamma=.05)
     start = model.prompt.detach().flatten().numpy().copy()

@@ -510,6 +510,20 @@ style="float:right; font-size:smaller">source</a>
 
 <figure id="fig-1"><figcaption>It falls</figcaption><div role="img" aria-label="A curve &amp; a line.">x</div></figure>
 <script>(() => {{ show("</div>") }})()</script>
+<figure id="ask" class="still"><figcaption>Two answers.</figcaption><p>yes</p><output>0.9</output>
+<noscript>Switch it on.</noscript></figure>
+<figure id="train"><figcaption>It learns</figcaption><svg role="img" aria-label="Upwards."></svg></figure>
+
+<div>
+<table class="dataframe">
+<thead><tr><th></th><th colspan="2">β = 1</th></tr><tr><th></th><th>mean</th><th>a|b</th></tr></thead>
+<tbody><tr><td rowspan="2">one</td><td>1</td><td>2</td></tr><tr><td>3</td><td>4</td></tr></tbody>
+</table>
+</div>
+
+``` python
+f"<figure><figcaption>{{x}}</figcaption></figure>"
+```
 """)
     docs.built(tmp_path, HOME)
     assert page.read_text() == """# Page
@@ -517,6 +531,19 @@ style="float:right; font-size:smaller">source</a>
 [`fit`](../core.html.md), [why](../why.html.md), <a href="tasks.html.md">tasks</a>, [out](https://a.b/c.html#d)
 
 *Figure: It falls.* A curve & a line.
+
+*Figure: Two answers.* yes, 0.9
+
+*Figure: It learns.* Upwards.
+
+|  | β = 1 mean | β = 1 a\\|b |
+| --- | --- | --- |
+| one | 1 | 2 |
+| one | 3 | 4 |
+
+``` python
+f"<figure><figcaption>{x}</figcaption></figure>"
+```
 """
 
 

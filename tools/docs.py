@@ -33,8 +33,9 @@ TICKS = re.compile(r"`([^`\s]+)`")
 # nbdev's link to the source of a function, where the repository's address is not known.
 NOWHERE = re.compile(r'(?:<p>)?<a\s[^>]*?href="(?:\.{0,2}/)*blob/[^>]*>source</a>(?:</p>)?\s*')
 SCRIPTS = re.compile(r"<(script|style)\b.*?</\1>\s*", re.S)
-FIGURE = re.compile(r'<figure\b[^>]*>\s*<figcaption>(.*?)</figcaption>\s*'
-                    r'<div role="img" aria-label="(.*?)">.*?</figure>', re.S)
+FIGURE = re.compile(r"<figure\b[^>]*>\s*<figcaption>(.*?)</figcaption>(.*?)(?:<noscript>.*?)?</figure>", re.S)
+TABLE = re.compile(r"(?:^<div>\s*)?<table\b.*?</table>(?:\s*^</div>$)?", re.S | re.M)
+FENCED = re.compile(r"(^```.*?^```$)", re.S | re.M)
 NOTHING = re.compile(r'<!-- WARNING.*?-->\s*|<div id="[^"]*">\s*</div>\s*')
 
 
@@ -198,11 +199,48 @@ def page(text: str,  # HTML
     return re.sub(r"<table\b.*?</table>", r'<div class="wide">\g<0></div>', text, flags=re.S)
 
 
+def text_of(part: str  # HTML
+            ) -> str:
+    "Its words, with commas between paragraphs."
+    part = re.sub(r"</(?:p|strong|output)>", ", ", part)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", part)).split()).replace(" ,", ",").rstrip(", ")
+
+
 def words(figure: re.Match  # in HTML
           ) -> str:
     "A figure's sentence and its description, for those who read."
-    sentence, about = (html.unescape(part).strip() for part in figure.groups())
-    return f"*Figure: {sentence}.*" + (f" {about}" if about != sentence else "")
+    sentence, rest = html.unescape(figure[1]).strip(), figure[2]
+    label = re.search(r'role="img"[^>]* aria-label="(.*?)"', rest, re.S)
+    about = html.unescape(label[1]).strip() if label else text_of(rest)
+    return f"*Figure: {sentence.rstrip('.')}.*" + (f" {about}" if about != sentence else "") + "\n"
+
+
+def lines(part: str  # HTML, rows of a table
+          ) -> list[list[str]]:
+    "The words of each cell; one that spans several columns or rows stands in each of them."
+    found, held = [], {}
+    for row in re.findall(r"<tr\b.*?</tr>", part, re.S):
+        cells, line = iter(re.findall(r"<t[hd]\b([^>]*)>(.*?)</t[hd]>", row, re.S)), []
+        while True:
+            text, rows = held.get(len(line), ("", 0))
+            if rows: held[len(line)] = text, rows - 1
+            elif cell := next(cells, None):
+                span = lambda name: int((re.search(rf'{name}="(\d+)"', cell[0]) or [0, 1])[1])
+                text = text_of(cell[1]).replace("|", r"\|")
+                held |= {len(line) + i: (text, span("rowspan") - 1) for i in range(span("colspan"))}
+                line += [text] * (span("colspan") - 1)
+            else: break
+            line.append(text)
+        found.append(line)
+    return found
+
+
+def table(found: re.Match  # in HTML
+          ) -> str:
+    "A table in Markdown: the rows of its head in one."
+    head, body = map(lines, found[0].split("<tbody", 1)) if "<tbody" in found[0] else ([], lines(found[0]))
+    names = [" ".join(dict.fromkeys(filter(None, column))) for column in zip(*head)] or [""] * len(body[0])
+    return "\n".join("| " + " | ".join(row) + " |" for row in (names, ["---"] * len(names), *body)) + "\n"
 
 
 def plain(text: str,  # Markdown as Quarto writes it
@@ -211,7 +249,8 @@ def plain(text: str,  # Markdown as Quarto writes it
           ) -> str:
     "The Markdown of a page as text: no scripts and styles, figures in words, links to other pages' Markdown."
     for part in SCRIPTS, NOWHERE, REQUIRE, NOTHING: text = part.sub("", text)
-    text = FIGURE.sub(words, text)
+    read = lambda part: TABLE.sub(table, FIGURE.sub(words, part))
+    text = "".join(part if i % 2 else read(part) for i, part in enumerate(FENCED.split(text)))
     text = re.sub(rf"\]\({re.escape(home)}/(?=[\w./-]+\.html)", f"]({up}", text)
     text = re.sub(r'(\]\(|href=")((?:[\w.-]+/)*)(?:\d+_)?(\w+)\.ipynb', r"\1\2\3.html", text)
     text = re.sub(r'((?:\]\(|href=")(?![a-z]+:)[\w./-]+\.html)(?!\.md)(?:#[^)"]*)?(?=[)"])', r"\1.md", text)

@@ -1,5 +1,5 @@
-// Asks five prompts the same sentence. It stands after playground.js in one script. What stands here before it was
-// written by infoprompt.show.playground, of stored answers; the worker is hired when the reader first asks.
+// Asks five prompts the same sentence. It follows playground.js in one script. Until the reader asks, the page shows
+// stored answers, which infoprompt.show.playground wrote; the first question starts the worker.
 
 const strip = places => places.map(({token, kind}) => make("span", {className: kind,
   ...kind === "unknown" ? {title: "nano does not know this word"} : {}}, kind === "unknown" ? `${token}?` : token));
@@ -21,7 +21,7 @@ const askHere = (place, spec) => {
   const task = () => spec.tasks[picked.value()];
   const fits = () => yours && JSON.stringify(yours.labels) === JSON.stringify(task().labels)
     && yours.template === task().template && yours.task === picked.value();
-  // The four of the task, and as the fifth the reader's own, or until there is one that of the published weights.
+  // The four prompts of the task; the fifth is the reader's own or, until there is one, that of the published weights.
   const prompts = () => [...task().prompts.filter(({name}) => name !== "published" || !fits()),
     ...fits() ? [{...yours, name: "yours"}] : []].map(one => ({...ready(one), labels: task().labels,
       template: task().template}));
@@ -47,7 +47,7 @@ const askHere = (place, spec) => {
     const given = {text: text.value, ...task().pair ? {pair: pair.value} : {}};
     worker.postMessage({ask: {id: ++asked, prompts: prompts(), row: given}});
   };
-  // The words of nano that begin as the last word does, after what stands before it.
+  // The words of nano that begin like the last word typed, each after the text before it.
   const offer = input => {
     const [, before, begun] = /^(.*?)([^\s.,?!]*)$/s.exec(input.value);
     offered.replaceChildren(...(known ?? []).filter(word => begun && word.startsWith(begun.toLowerCase()))

@@ -1,10 +1,10 @@
 // nano in JavaScript: the frozen encoder forward and backward, the losses, and the training of a prompt, its head and
 // the critic of L_rep. It mirrors infoprompt.method and infoprompt.engine for one run and keeps their names;
 // tests/test_nano_js.py holds it to them. Plain typed arrays, no library: for a page, a Web Worker, or Node.
-// The encoder is never trained. So no gradient of its weights is needed, what feeds a matrix product need not be kept,
-// and of its last layer only the [MASK] rows are computed.
+// The encoder is never trained: its weights need no gradient, the inputs of its matrix products need not be kept, and
+// only the [MASK] rows of its last layer are computed.
 
-// ---- the asset: four bytes length, a JSON header, then all tensors in fp16, in the header's order (show.page) ----
+// ---- the asset: the length of its header (four bytes), the header (JSON), then all tensors (fp16, in that order) ----
 const NANO_FORMAT = 1; // of the asset; infoprompt.show.page writes it
 
 // The number that 16 bits stand for. Not all browsers have Float16Array; infinities and NaN are never packed.
@@ -27,7 +27,7 @@ const readNano = buffer => {
   }
   const table = name => tensors[`embeddings.${name}_embeddings.weight`].data;
   const norm = name => ({scale: tensors[`${name}.weight`].data, shift: tensors[`${name}.bias`].data});
-  const linear = name => { // a matrix as PyTorch keeps it, with the transposed one for the way back
+  const linear = name => { // a matrix as PyTorch keeps it, and its transpose for the backward pass
     const {shape: [outer, inner], data: weight} = tensors[`${name}.weight`], turned = new Float64Array(weight.length);
     for (let o = 0; o < outer; o++) for (let i = 0; i < inner; i++) turned[i * outer + o] = weight[o * inner + i];
     return {outer, inner, weight, turned, bias: tensors[`${name}.bias`].data};
@@ -46,8 +46,8 @@ const readNano = buffer => {
 };
 
 // ---- text to rows: the tokenizer and the templates of infoprompt.method.prompts ----
-// Token ids of a text: lower case, cut at white space, each of . , ? ! alone. A special token's name is plain text
-// here, a word that nano does not know.
+// Token ids of a text: in lower case, split at white space, with each of . , ? ! by itself. The name of a special
+// token is plain text here: a word that nano does not know.
 const tokenize = (nano, text) => {
   const words = text.toLowerCase().split(/\p{White_Space}+|([.,?!])/u).filter(word => word);
   const known = word => nano.ids.get(word) ?? nano.unknown;
@@ -69,8 +69,8 @@ const parseTemplate = template => {
   return parts;
 };
 
-// Prompt vectors in each slot: spread evenly; where there are fewer than slots, slots are dropped, in the order of the
-// released code.
+// How many prompt vectors each slot gets. They are spread evenly; if there are fewer vectors than slots, slots are
+// dropped in the order of the released code.
 const slotCounts = (parts, n) => {
   const at = parts.flatMap(([kind], i) => kind === "slot" ? [i] : []);
   if (n && !at.length) throw new Error("the template has no slot for a prompt: put [P] where it should go");
@@ -135,12 +135,12 @@ const unprompted = ({input_ids, slot, mask_pos}) => {
   return {input_ids: bare(input_ids), slot: bare(slot), mask_pos: bare(slot.slice(0, mask_pos)).length};
 };
 
-// ---- kernels. Arrays of states are (row, width), with rows in blocks of four: what is over holds nothing of use ----
+// ---- kernels. Arrays of states are (row, width), rows in blocks of four: rows that fill the last block mean nothing
 const states = (rows, width) => new Float64Array((rows + 3 & ~3) * width);
 
-// y = x wᵀ + bias, of `rows` rows. A block of four rows by two columns is summed up in eight registers, so that six
-// numbers read make eight products: in plain loops each product would wait for two. Doubles, because JavaScript
-// would convert floats at every read.
+// y = x wᵀ + bias for `rows` rows. A block of four rows by two columns is summed up in eight registers, so that reading
+// six numbers gives eight products; plain loops read two for each. Doubles, because JavaScript would convert floats at
+// every read.
 const multiply = (y, x, w, bias, rows, inner, outer) => {
   for (let r = 0; r < rows; r += 4) {
     const x0 = r * inner, x1 = x0 + inner, x2 = x1 + inner, x3 = x2 + inner;
@@ -168,7 +168,8 @@ const back = ({turned, inner, outer}, dy, rows) =>
   forth({weight: turned, bias: new Float64Array(inner), inner: outer, outer: inner}, dy, rows);
 const kernels = {multiply}; // a benchmark puts another here
 
-// Of `width` numbers, from x[a] and y[b]; a multiple of four, in four sums, none of which waits for another.
+// The dot product of `width` numbers from x[a] and y[b] on. Four sums (so `width` is a multiple of four), none of which
+// waits for another.
 const dot = (x, y, width, a = 0, b = 0) => {
   let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
   for (let i = 0; i < width; i += 4) {
@@ -178,10 +179,10 @@ const dot = (x, y, width, a = 0, b = 0) => {
   return s0 + s1 + s2 + s3;
 };
 
-// y += factor x, of `width` numbers, from y[a] and x[b].
+// y += factor x for `width` numbers, from y[a] and x[b] on.
 const push = (y, factor, x, width, a = 0, b = 0) => { for (let i = 0; i < width; i++) y[a + i] += factor * x[b + i]; };
 
-// Some rows of x, one after the other; and the reverse, rows of x added to some rows of y.
+// Some rows of x, one after the other; and the reverse, which adds the rows of x to some rows of y.
 const gather = (x, rows, width) => {
   const y = states(rows.length, width);
   rows.forEach((row, r) => push(y, 1, x, width, r * width, row * width));
@@ -210,7 +211,7 @@ const moments = (x, width, at) => {
   return [mean, square];
 };
 
-// LayerNorm of x in place; returns what the way back needs: the normalized numbers and one over each row's deviation.
+// LayerNorm of x in place; returns what the backward pass needs: the normalized numbers, and 1 / each row's deviation.
 const normalize = (x, {scale, shift}, rows, width, eps) => {
   const unit = states(rows, width), over = new Float64Array(rows);
   for (let r = 0, at = 0; r < rows; r++, at += width) {
@@ -223,7 +224,7 @@ const normalize = (x, {scale, shift}, rows, width, eps) => {
   return {unit, over};
 };
 
-// Its way back, in place: from gradients after to gradients before.
+// Its backward pass, in place: gradients of its output become gradients of its input.
 const denormalize = (d, {scale}, {unit, over}, rows, width) => {
   for (let r = 0, at = 0; r < rows; r++, at += width) {
     let mean = 0, along = 0;
@@ -237,8 +238,8 @@ const denormalize = (d, {scale}, {unit, over}, rows, width) => {
   }
 };
 
-// All questions of attention. Sentence s asks with rows asks[s] to asks[s + 1], each head by itself, and looks at rows
-// spans[s] to spans[s + 1]: act(where the question begins, where the first number looked at does, rows looked at).
+// All queries of attention. Those of sentence s are rows asks[s] to asks[s + 1], each head by itself; its keys are rows
+// spans[s] to spans[s + 1]. Calls act(where the query begins, where the first key begins, number of keys).
 const eachQuestion = ({heads, width}, spans, asks, act) => {
   for (let s = 0; s + 1 < spans.length; s++) for (let column = 0; column < width; column += width / heads) {
     const first = spans[s] * width + column, seen = spans[s + 1] - spans[s];
@@ -246,7 +247,7 @@ const eachQuestion = ({heads, width}, spans, asks, act) => {
   }
 };
 
-// Attention: what is seen, and the shares of attention, which the way back needs.
+// Attention: its output, and the attention weights, which the backward pass needs.
 const attend = (nano, q, k, v, spans, asks) => {
   const {heads, width} = nano, size = width / heads, root = 1 / Math.sqrt(size), out = new Float64Array(q.length);
   const shares = [];
@@ -264,7 +265,7 @@ const attend = (nano, q, k, v, spans, asks) => {
   return {out, shares};
 };
 
-// Its way back: gradients of q, k and v.
+// Its backward pass: gradients of q, k and v.
 const unattend = (nano, d, {q, k, v, shares, asks}, spans) => {
   const {heads, width} = nano, size = width / heads, root = 1 / Math.sqrt(size), slopes = new Float64Array(nano.room);
   const [dq, dk, dv] = [q, k, v].map(x => new Float64Array(x.length));
@@ -309,7 +310,7 @@ const encoderForth = (nano, batch, prompt) => {
   });
   const start = normalize(x, nano.start, n, width, eps), each = Array.from(masks, (_, s) => s);
   const kept = nano.layers.map((layer, l) => {
-    const last = l === nano.layers.length - 1, rows = last ? masks.length : n; // the last layer asks from [MASK] alone
+    const last = l === nano.layers.length - 1, rows = last ? masks.length : n; // the last layer: [MASK] alone asks
     const own = last ? gather(x, masks, width) : x, asks = last ? [...each, rows] : spans;
     const q = forth(layer.query, own, rows), k = forth(layer.key, x, n), v = forth(layer.value, x, n);
     const {out, shares} = attend(nano, q, k, v, spans, asks), y = forth(layer.mixed, out, rows);
@@ -344,7 +345,7 @@ const encoderBack = (nano, {kept, start, slopes, end, seen, batch}, dz, n) => {
     push(d, 1, back(layer.query, dq, rows), rows * width);
     const own = was.last ? states(total, width) : d;
     if (was.last) scatter(own, d, masks, width);
-    // Below the first layer only the slots count, above it all that is seen.
+    // Below the first layer only the slots count; above it, every place that may be seen.
     const pick = x => l ? x : gather(x, slots, width), count = l ? total : slots.length;
     const dx = back(layer.key, pick(dk), count);
     push(dx, 1, back(layer.value, pick(dv), count), count * width);
@@ -359,7 +360,7 @@ const encoderBack = (nano, {kept, start, slopes, end, seen, batch}, dz, n) => {
 };
 
 // ---- the losses of infoprompt.method.objective: CE + β L_rep + γ L_head ----
-// Shares of the exponentials, and the logarithm of their sum.
+// The softmax, and the logarithm of the sum of the exponentials.
 const softmax = scores => {
   const most = Math.max(...scores), weights = scores.map(score => Math.exp(score - most));
   const sum = weights.reduce((a, b) => a + b);
@@ -378,8 +379,8 @@ const logitsOf = ({width}, {params, bias}, z) => Float64Array.from({length: z.le
   return bias[c] + dot(z, params.head, width, r * width, c * width);
 });
 
-// The terms of the loss add their gradients, times a factor, to `to`: that of z, of the prompt's mean vector, and of
-// head and critic. Each returns its mean over the rows.
+// Each term of the loss adds its gradients, times a factor, to `to`: those of z, of the mean prompt vector, of head and
+// of critic. It returns its mean over the rows.
 const ceTerm = ({width}, {params: {head}}, {size, labels}, z, logits, to, factor) => {
   let loss = 0;
   pieces([...logits], logits.length / size).forEach((scores, r) => {
@@ -411,7 +412,7 @@ const infonce = ({width}, size, query, positive, stride, table, places, dQuery, 
   return loss;
 };
 
-// L_rep with the bilinear critic. Negatives: the un-prompted state, and noise as wide as its own numbers are spread.
+// L_rep with the bilinear critic. Negatives: the un-prompted state plus noise, as wide as the state's own spread.
 const repTerm = (nano, {params: {rep_critic}, k}, {size, z0}, z, mean, {noise}, to, factor) => {
   const {width} = nano, asked = new Float64Array(width), dAsked = new Float64Array(width), other = noise.slice();
   for (let row = 0; row < size * k; row++) {
@@ -428,7 +429,7 @@ const repTerm = (nano, {params: {rep_critic}, k}, {size, z0}, z, mean, {noise}, 
   return loss;
 };
 
-// L_head with the dot product. Negatives: words of the row in the prompt's place.
+// L_head with the dot product. Negatives: words of the row in place of the prompt.
 const headTerm = (nano, {params: {head}, k, bias}, {size}, mean, {negative_ids}, to, factor) => {
   const {width, embeddings} = nano, dTheta = new Float64Array(width), theta = meanRow(head, width);
   const places = r => [...negative_ids.subarray(r * k, (r + 1) * k)].filter(id => id >= 0).map(id => id * width);
@@ -456,11 +457,11 @@ const gradients = (nano, run, batch, drawn, weights = run.weights) => {
 const zerosLike = params =>
   Object.fromEntries(Object.entries(params).map(([name, x]) => [name, new Float64Array(x.length)]));
 
-// ---- random numbers: a stream for each list of whole numbers, as settings.named_source, though not the same ones ----
-// xorshift128 (Marsaglia 2003), its state mixed from the seeds; normal numbers after Box and Muller (1958).
+// ---- random numbers: a stream for each list of whole numbers, like settings.named_source, but with other numbers ----
+// xorshift128 (Marsaglia 2003), with a state mixed from the seeds; normal numbers by Box and Muller (1958).
 const randomSource = (...seeds) => {
   let a = 0x9e3779b9, b = 0x7f4a7c15, c = 0xf39cc060, d = 0x5cedc834;
-  const uniform = () => { // from 0 to 1, without 1
+  const uniform = () => { // from 0 up to 1, which it never reaches
     const t = a ^ a << 11;
     [a, b, c] = [b, c, d];
     d = d ^ d >>> 19 ^ t ^ t >>> 8;
@@ -482,7 +483,7 @@ const randomSource = (...seeds) => {
   return {uniform, normal, shuffled};
 };
 
-// A step's negatives and noise: words of each row for L_head, -1 where there are fewer than k; normal ones for L_rep.
+// A step's negatives and noise: words of each row for L_head, -1 if there are fewer than k; normal numbers for L_rep.
 const draw = (nano, {k, weights}, {size, length, input_ids, slot}, source) => {
   const negative_ids = new Int32Array(size * k).fill(-1);
   for (let r = 0; r < size; r++) {
@@ -494,7 +495,7 @@ const draw = (nano, {k, weights}, {size, length, input_ids, slot}, source) => {
 };
 
 // ---- training ----
-// A run before its first step. labels: label -> word(s), in the order of the classes; steps: of the whole training.
+// A run before its first step. labels: label -> word(s), in the order of the classes; steps: of the whole run.
 const newRun = (nano, labels, {template = SINGLE, n_prompt = 4, beta = .1, gamma = .05, k = 32, lr = .01, steps = 240,
   weight_decay = .01, warmup = .06, max_norm = 1, seed = 0, prompt = null} = {}) => {
   const {width} = nano, source = randomSource(seed), names = Object.keys(labels);
@@ -504,7 +505,7 @@ const newRun = (nano, labels, {template = SINGLE, n_prompt = 4, beta = .1, gamma
   if (missing !== undefined) throw new Error(`nano does not know the word ${labels[missing]}: choose another`);
   const usable = nano.words.map((_, id) => id).filter(id => !nano.special.includes(id));
   const random = Array.from({length: n_prompt}, () => usable[Math.floor(source.uniform() * usable.length)]);
-  const params = {prompt: Float64Array.from(prompt ?? rows(random)), // without a prompt the start called "vocab"
+  const params = {prompt: Float64Array.from(prompt ?? rows(random)), // without a prompt, the start called "vocab"
     head: Float64Array.from(words.flatMap(ids => [...meanRow(rows(ids), width)]))};
   if (beta) params.rep_critic = Float64Array.from({length: width * width}, () => source.normal() / Math.sqrt(width));
   const bias = Float64Array.from(words, ids => ids.reduce((sum, id) => sum + nano.biases[id], 0) / ids.length);
@@ -520,7 +521,7 @@ const schedule = (step, total, warmup) => {
 };
 
 // One step of AdamW with clipping and schedule; returns the terms, the norm of the gradient and the logits before it.
-// Where these are no numbers it throws and leaves the run as it was.
+// If these are not finite, it throws an error and leaves the run as it was.
 const trainStep = (nano, run, batch, drawn = draw(nano, run, batch, randomSource(run.seed, run.step))) => {
   const {terms, grads, logits} = gradients(nano, run, batch, drawn);
   const grad_norm = Math.sqrt(Object.values(grads).reduce((sum, g) => sum + dot(g, g, g.length), 0));
@@ -540,7 +541,7 @@ const trainStep = (nano, run, batch, drawn = draw(nano, run, batch, randomSource
   return {...terms, grad_norm, logits};
 };
 
-// Rows that are ready for a run: laid out, and where L_rep is on with the un-prompted state z0 as each row's own.
+// Rows that are ready for a run: laid out and, if L_rep is on, each with its own un-prompted state z0.
 const prepare = (nano, run, data) => {
   const rows = encodeRows(nano, data, run.template, run.n_prompt);
   if (run.weights.l_rep) for (const piece of pieces(rows, 64)) {
@@ -553,14 +554,14 @@ const prepare = (nano, run, data) => {
 const pieces = (list, size) =>
   Array.from({length: Math.ceil(list.length / size)}, (_, i) => list.slice(i * size, (i + 1) * size));
 
-// Row numbers of an epoch's batches: shuffled, rows of like length together within 16 batches, shuffled again.
+// Row numbers of an epoch's batches: shuffled, sorted by length within 16 batches, shuffled again.
 const epochBatches = (rows, size, seed, epoch) => {
   const source = randomSource(seed, epoch, 1), length = i => rows[i].input_ids.length;
   return pieces(source.shuffled(rows.keys()), 16 * size).flatMap(some =>
     source.shuffled(pieces(some.sort((i, j) => length(i) - length(j)), size)));
 };
 
-// A whole training: yields {step, epoch, ...} of each step, so that a page can stop it, draw, or hand it to a worker.
+// A whole training run. It yields {step, epoch, ...} at each step, so that a page can stop, draw, or use a worker.
 const training = function* (nano, run, rows, {epochs = 30, batch_size = 8, order_seed = run.seed} = {}) {
   run.steps = epochs * Math.ceil(rows.length / batch_size);
   for (let epoch = 0; epoch < epochs; epoch++) for (const at of epochBatches(rows, batch_size, order_seed, epoch)) {
@@ -582,7 +583,7 @@ const judge = (nano, run, rows) => {
     val_loss: mean((label, r) => found[r].log - found[r].scores[label])};
 };
 
-// Texts, or {text, pair}s, to [label, probability] each.
+// [label, probability] for each text or {text, pair}.
 const predict = (nano, run, texts) => {
   const data = texts.map(text => typeof text === "string" ? {text} : {text: text.text, pair: text.pair});
   const {chances, best} = judge(nano, run, encodeRows(nano, data, run.template, run.n_prompt));

@@ -76,7 +76,7 @@ const {projectPrompt, drawPath, drawPush} = (() => {
       label(12, height - 8, `ring: start; dot: now; variance shown: ${percent(variance)} of the words'`)]);
   };
 
-  // One line a term in a box, with its ticks; a reading that is no number leaves a gap.
+  // A line for each term in a box, with its ticks; a missing reading leaves a gap.
   const panel = (box, title, range, ticks, epochs, curves) => {
     const place = scale(ends(epochs), range, box), [x0, , x1] = box;
     const grid = ticks.map(([value, text]) => {

@@ -2,11 +2,11 @@
 // infoprompt.show.playground writes the spec, and the words and picture that stand here before it. All computing is
 // done by a Web Worker (nano.js and worker.js), made from a Blob so that it also works from file://.
 
-// ---- nano on this page: one element brings it, all use it ----
+// ---- nano on this page: one element brings it, and all use it ----
 const bytesOf = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
 const numbersOf = text => new Float32Array(bytesOf(text));
 
-// A worker with nano in it; `hear` gets its messages. Throws one line where there can be none.
+// A worker with nano in it; `hear` gets its messages. Throws an error of one line if no worker can be had.
 const hire = hear => {
   const {code, weights} = window.infopromptNano ?? {};
   if (!code) throw new Error("nano's weights are not on this page: show an element with weights=True");
@@ -71,7 +71,7 @@ const unpackRows = ({rows, classes}, words) => rows.split(".").map((row, i) => {
   return {text, label: Number(classes[i]), ...pair === undefined ? {} : {pair}};
 });
 
-// All that a worker needs for a training with these settings.
+// All that a worker needs for a training run with these settings.
 const planOf = (spec, settings) => {
   const {task, seed} = settings, own = spec.tasks[task], {noise, epochs, steps} = spec;
   own.unpacked ??= unpackRows(own, spec.words);
@@ -126,7 +126,7 @@ const trainHere = (place, spec) => {
     chart.replaceChildren(panel({width, height: 300, epochs, top: 1, title: "validation accuracy, by epoch"}, lines,
       stored ? [{...stored, colour: INK.band}] : []));
     const said = stored ? `${stored.n} stored runs of this setting: the grey band holds the middle 80 %; ${stored.stuck} `
-      + "are stuck. " : "No runs of this setting are stored, so there is no band. ";
+      + "got stuck. " : "No runs of this setting are stored, so there is no band. ";
     chart.setAttribute("aria-label", `${said}Majority ${two(majority())}, untrained ${two(untrained)}. Yours by epoch: `
       + (scores.length ? scores.map(two).join(", ") : "not trained yet"));
     keys.replaceChildren(keyOf("yours", INK.mine), ...stored ? [keyOf(`the stored run with seed ${seed}`, INK.own,
@@ -162,14 +162,14 @@ const trainHere = (place, spec) => {
     button.textContent = "Train";
     const epochs = +(step / spec.steps).toFixed(2), most = best ? `${two(best.score)} after epoch ${best.epoch}` : "–";
     status.textContent = epochs === spec.epochs
-      ? `Trained for ${epochs} epochs. Validation accuracy at best: ${most}; majority ${two(majority())}.`
-      : `Stopped after ${epochs} of ${spec.epochs} epochs. Validation accuracy at best: ${most}. The prompt is kept, and `
-        + "Train goes on from there.";
+      ? `Trained for ${epochs} epochs. Best validation accuracy: ${most}; majority ${two(majority())}.`
+      : `Stopped after ${epochs} of ${spec.epochs} epochs. Best validation accuracy: ${most}. The prompt is kept, and `
+        + "Train continues from there.";
     if (best) worker.postMessage({test: {id: serial, prompt: window.infopromptYours, rows: testRows()}});
   };
   const testRows = () => spec.tasks[settings().task].test.map(i => spec.tasks[settings().task].unpacked[i]);
   const hear = message => {
-    if ("id" in message && message.id !== serial) return; // of a training that is no longer wanted
+    if ("id" in message && message.id !== serial) return; // of a training run that is no longer wanted
     if ("error" in message) {
       running = false;
       button.textContent = "Train";
@@ -196,7 +196,7 @@ const trainHere = (place, spec) => {
     if (running) { worker.postMessage({stop: true}); return; }
     const now = JSON.stringify(settings()), on = going === now && at < spec.epochs * spec.steps;
     try { worker ??= hire(hear); } catch (error) { hear({error: error.message}); return; }
-    status.textContent = on ? "Training goes on." : "Training begins.";
+    status.textContent = on ? "Training continues." : "Training begins.";
     button.textContent = "Stop";
     running = true;
     if (on) { worker.postMessage({go: true}); return; }
@@ -204,7 +204,7 @@ const trainHere = (place, spec) => {
     going = now;
     worker.postMessage({train: {id: ++serial, ...planOf(spec, settings())}});
   };
-  const changed = () => { // another setting is another training
+  const changed = () => { // another setting is another training run
     if (running) worker.postMessage({stop: true});
     running = false;
     serial++;

@@ -310,7 +310,7 @@ def still_picture(
              polyline([majority] * 2, line("currentColor", "8 5"))]
     ticks = [f'<text x="34" y="{278 - 254 * v:.0f}" text-anchor="end">{v:g}</text>' for v in (0, .5, 1)]
     says = (f"Validation accuracy over 30 epochs. Grey: the middle 80 % of {found['n']} stored runs, and their median; "
-            f"{found['stuck']} of them are stuck. Dashed blue: seed {settings['seed']}. Dashed: the majority class.")
+            f"{found['stuck']} of them got stuck. Dashed blue: seed {settings['seed']}. Dashed: the majority class.")
     return (f'<svg viewBox="0 0 600 300" role="img" aria-label="{says}">{"".join(drawn + ticks)}</svg><p>{says}</p>')
 
 # %% ../../nbs/reference/show/playground.ipynb #7a61002f

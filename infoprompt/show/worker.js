@@ -63,7 +63,7 @@ const beginRun = (nano, settings, n = 4) => {
   return run;
 };
 
-// An epoch's batches: rows in Python's order, those of like length together, the batches in Python's order.
+// An epoch's batches: rows in Python's order, those of similar length together, the batches in Python's order.
 const orderOf = (rows, order, turns) => {
   const length = i => rows[i].input_ids.length, sorted = [...order].sort((i, j) => length(i) - length(j));
   const cut = pieces(sorted, order.length / turns.length);
@@ -93,7 +93,7 @@ const pushesOf = (nano, run, batch, drawn) => {
   return {ce: norm(ce), rep: norm(rep), head: norm(head), cos_rep: cosine(rep), cos_head: cosine(head)};
 };
 
-// Where a training stands; `go` takes it on from there. plan: id, settings, rows and held ({text (, pair), label}),
+// How far a training run is; `go` continues it. plan: id, settings, rows and held ({text (, pair), label}),
 // orders (epoch -> permutation), turns (epoch -> order of batches), seeds ({head, rep}: one a step).
 const newSession = (nano, plan) => {
   const run = beginRun(nano, plan.settings), rows = prepare(nano, run, plan.rows);
@@ -112,7 +112,7 @@ const nearestWords = (nano, {params: {prompt}, n_prompt}) => {
   });
 };
 
-// What is told after an epoch, and of epoch 0 before the first step: means of the terms over its steps, and scores.
+// What is reported after an epoch, and as epoch 0 before the first step: each term's mean over the steps, and scores.
 const toldOf = (nano, {run, held, per, spent, sums, push}) => {
   const {accuracy, val_loss} = judge(nano, run, held), mean = name => name in sums ? sums[name] / per : null;
   return {epoch: run.step / per, score: accuracy, val_loss, loss: mean("loss"), ce: mean("ce"), l_rep: mean("l_rep"),
@@ -166,7 +166,7 @@ const placesOf = (nano, {template}, row, n) => {
 // ---- messages ----
 const work = () => {
   let nano = null, session = null, running = false, halted = false;
-  const {port1, port2} = new MessageChannel(); // so that messages can come in; a timer would wait 4 ms each time
+  const {port1, port2} = new MessageChannel(); // so that messages can come in; a timer would wait four milliseconds
   const breathe = () => new Promise(done => { port1.onmessage = done; port2.postMessage(0); });
   const go = async () => {
     const {id, run} = session, send = message => postMessage({id, ...message});
@@ -192,7 +192,7 @@ const work = () => {
       session = newSession(nano, plan);
       await go();
     },
-    go, // on, from where the last training was stopped
+    go, // continue from where the last training run was stopped
     stop: () => { halted = true; },
     test: ({id, prompt, rows}) => {
       const run = asRun(nano, prompt), laid = encodeRows(nano, rows, run.template, run.n_prompt);

@@ -241,11 +241,12 @@ def verdict(
     wild:float,  # standard deviation of NWJ in theory, nats
 ) -> str:  # a template
     "What a reading amounts to, in words."
-    if bound == "NWJ" and wild > 1: return "right in the mean of far more batches, which in theory spread by {wild:.3g}"
+    if bound == "NWJ" and wild > 1:
+        return "in theory, batches spread by {wild:.3g}, so the mean is right only over far more of them"
     near = truth + bias > .7 * ceiling
-    if bias < -.25: return "held down by its ceiling of {cap:.2f}" if near else "too low by {off:.2f}"
-    if bias < .25: return "within {off:.2f} of the truth"
-    return "above the truth, as an upper bound must be" if bound == "CLUB" else "too high by {off:.2f}: no lower bound"
+    if bias < -.25: return "its ceiling of {cap:.2f} holds it down" if near else "it is too low by {off:.2f}"
+    if bias < .25: return "that is within {off:.2f} of the truth"
+    return "as an upper bound, it is above the truth" if bound == "CLUB" else "{off:.2f} too high for a lower bound"
 
 # %% ../../nbs/reference/theory/channels.ipynb #20f4f77b
 TRUTHS, NEGATIVES, UNITS = [0., 1., 2., 4., 6., 10.], [1, 7, 32, 63, 127, 255], dict(nats=1., bits=1 / math.log(2))
@@ -271,8 +272,9 @@ def fig_bounds(
                                   ticktext=NEGATIVES, anchor="y2"),
                   yaxis2=y | dict(domain=[0, .42], anchor="x2"))
     wild = (math.expm1(2*nats) / k / (k + 1))**.5
-    says = ("{bound} with K = {k:d} reads {mean:.2f} of {truth:.2f} {unit} on average, "
-            + verdict(bound, row["mean"] - nats, ceiling(k), nats, wild) + "; these batches spread by {sd:.2f}.")
+    says = ("With K = {k:d}, {bound} reads {mean:.2f} {unit} on average where the truth is {truth:.2f}: "
+            + verdict(bound, row["mean"] - nats, ceiling(k), nats, wild) + ". Over batches, its standard deviation "
+            "is {sd:.2f}.")
     about = "Above, the bound over the truth at this K; below, over K at this truth, each with its ceiling. " + says
     numbers = dict(mean=row["mean"], off=abs(row["mean"] - nats), sd=row["sd"], truth=nats, cap=ceiling(k),
                    wild=wild)
@@ -305,7 +307,7 @@ def fig_giveaway(
     k:int=32,  # negatives (published: 32)
     unit:str="nats",  # or "bits"
 ) -> go.Figure:
-    "What InfoNCE reads where positives can be told from negatives without a look at x."
+    "What InfoNCE reads where positives can be told from negatives without looking at x."
     per, at, cap, read = UNITS[unit], KLS.index(kl), math.log(k + 1), given_away(nats, k)
     grid, scaled = [i / 8 - 4 for i in range(113)], lambda values: [v * per for v in values]
     density = lambda centre: [math.exp(-(v - centre)**2 / 2) / (2 * math.pi)**.5 for v in grid]
@@ -315,13 +317,14 @@ def fig_giveaway(
             line(x, scaled([cap] * len(x)), "ceiling", "#d9534f", "2", "dot"),
             line(x, scaled([nats + v for v in KLS]), "I + KL", "#b07cc6", "2", "dash"),
             line(x, y, "reading", "#2aa587", "2"), line([x[at]], [y[at]], "chosen", "#cf7d1a", "2", **dot)]
-    layout = dict(xaxis=dict(title_text="the coordinate of y that x knows nothing of", title_standoff=4, anchor="y"),
+    layout = dict(xaxis=dict(title_text="the coordinate of y that is independent of x", title_standoff=4, anchor="y"),
                   yaxis=dict(title="density", domain=[.6, 1], range=[0, .45]),
                   xaxis2=dict(title_text=f"KL(p ‖ q) of the negatives, {unit}", title_standoff=4, anchor="y2"),
                   yaxis2=dict(title=unit, domain=[0, .42], range=[-.3 * per, 5.2 * per], anchor="x2"))
-    says = "{truth:.2f} {unit} of information, and the loss reads {read:.2f} of at most {cap:.2f}: " + (
-        "negatives are drawn as they should be." if kl == 0 else
-        "the rest is {kl:.2f} {unit} of KL between positives and negatives, which x has no part in.")
-    about = "Above, positives and negatives as they are drawn; below, the reading over KL, with I and ceiling. " + says
+    says = "There are {truth:.2f} {unit} of information, {but} the loss reads {read:.2f} of at most {cap:.2f}: " + (
+        "the negatives are drawn as they should be." if kl == 0 else
+        "the negatives differ from the positives by a KL divergence of {kl:.2f} {unit}.")
+    about = ("Above, the densities of positives and negatives; below, the reading over KL, with the information I and "
+             "the ceiling. ") + says
     numbers = dict(truth=nats * per, read=y[at], cap=cap * per, kl=kl * per)
-    return say(quiet(go.Figure(data, layout), 620), says, about, unit=unit, **numbers)
+    return say(quiet(go.Figure(data, layout), 620), says, about, unit=unit, but="yet" if kl else "and", **numbers)

@@ -284,7 +284,7 @@ def fig_descent(
                conditioning=conditioning)
 
 # %% ../../nbs/07_convergence.ipynb #4e838b09
-def directions(step=1., k=5, steps=10) -> tuple:  # lists: eigenvalues from the steepest, error of run and of twin
+def directions(step=1., k=5, steps=10) -> tuple:  # lists: eigenvalues from the steepest, error of run and approximation
     "What `fig_directions` draws: error by eigen-direction, from a start one unit away from u* in each."
     p = example(k=k)
     c, star = p.constants(), p.minimiser()

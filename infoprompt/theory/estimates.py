@@ -251,7 +251,7 @@ def label_information(
 
 # %% ../../nbs/06_estimates.ipynb #2a338957
 @cache
-def stored_labels() -> list:  # dicts: task, negatives, beta, mean and se by epoch, gain, low, high by epoch, entropy
+def stored_labels() -> list:  # dicts: task, negatives, beta, mean, se, gain by epoch; low, high, entropy
     "What `benchmarks/label_information.py` found, setting by setting."
     return json.loads((ASSETS/"label_information.json").read_text(encoding="utf-8"))["rows"]
 
@@ -263,13 +263,13 @@ def fig_label(
     "What z knows about the label by epoch, and the difference from the same seeds without β."
     rows, fig = [r for r in stored_labels() if (r["task"], r["negatives"]) == (task, negatives)], go.Figure()
     for r, colour in zip(rows, (GREY, COLOURS["ce"], COLOURS["l_rep"])):
-        x, low, high = list(range(len(r["mean"]))), r["low"], r["high"]
+        x, end = list(range(len(r["mean"]))), r["gain"][-1]
         fig.add_traces(band(pd.DataFrame(dict(epoch=x, mean=r["mean"], sd=r["se"])), colour, "legend", -9, 9, width=3))
         fig.data[-1].name = f"β = {r['beta']:g}"
-        shared = dict(x=x + x[::-1], fill="toself", fillcolor=colour, hoverinfo="skip", showlegend=False, meta="band")
-        fig.add_trace(go.Scatter(shared, y=as_list(high + low[::-1]), opacity=.2, line_width=0, yaxis="y2"))
-        fig.add_trace(go.Scatter(x=x, y=as_list(r["gain"]), name=f"gain of β = {r['beta']:g}", mode="lines", yaxis="y2",
-                                 line=dict(color=colour, width=2), showlegend=False))
+        lower = dict(yaxis="y2", showlegend=False, line=dict(color=colour, width=2))
+        fig.add_trace(go.Scatter(lower, x=x, y=as_list(r["gain"]), name=f"gain of β = {r['beta']:g}", mode="lines"))
+        reach = dict(array=as_list([r["high"] - end]), arrayminus=as_list([end - r["low"]]), thickness=2, width=6)
+        fig.add_trace(go.Scatter(lower, x=x[-1:], y=as_list([end]), error_y=reach, mode="markers", hoverinfo="skip"))
     most, plain = rows[-1], rows[0]
     fig.add_trace(go.Scatter(x=[0, x[-1]], y=[plain["entropy"]] * 2, name="H(Y)", mode="lines",
                              line=dict(color="#d9534f", dash="dot", width=1)))
@@ -278,10 +278,10 @@ def fig_label(
                       xaxis=dict(title="epoch", anchor="y2"))
     says = ("nano/{task}: with β = 0, z knows {start:.3f} nats about the label at first and {plain:.3f} of {top:.3f} "
             "in the end; β = {beta} with {negatives} negatives changes that by {gain:.3f} ({low:.3f} to {high:.3f})")
-    about = "Above, a probe's lower bound on the label information by epoch; below, the change against β = 0. "
-    seen = {name: most[name][-1] for name in ("gain", "low", "high")}
-    return say(quiet(fig, 560), says, about + says, task=task, plain=plain["mean"][-1], start=plain["mean"][0],
-               top=plain["entropy"], beta=most["beta"], negatives=negatives, **seen)
+    about = ("Above, a probe's lower bound on the label information by epoch, with standard errors; below, the mean "
+             "difference from β = 0, with a 95 % interval at the last epoch. ") + says
+    return say(quiet(fig, 560), says, about, task=task, negatives=negatives, top=plain["entropy"], gain=end,
+               plain=plain["mean"][-1], start=plain["mean"][0], **{k: most[k] for k in ("beta", "low", "high")})
 
 # %% ../../nbs/06_estimates.ipynb #d3ec48c5
 SIGMAS = [1e-4, 1e-3, .01, .1, .3, 1., 3., 10., 30.]
@@ -321,7 +321,7 @@ def fig_readings(
                                  line=dict(color="#d9534f", dash=dash, width=1)))
     quiet(fig.update_traces(mode="lines")).update_yaxes(title="nats")
     fig.update_xaxes(title="noise σ, in spreads over prompts", type="log", dtick=1, tickformat="~g")
-    over = {name: (found[name]["mean"] - found["truth"]["mean"]).max() for name in list(found)[1:]}
+    over = {name: round((found[name]["mean"] - found["truth"]["mean"]).max(), 2) + 0. for name in list(found)[1:]}
     worst, error = max(over, key=over.get), math.hypot(*(found[name]["sd"].max() for name in ("truth", "population")))
     says = ("{n:d} prompts, K = {k:d}: {worst} reads up to {over:.2f} nats more than the truth, population up to "
             "{pop:.2f} (standard error up to {error:.2f})")
