@@ -928,6 +928,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'infoprompt/study/evidence.py'),
                                            'infoprompt.study.evidence.gather': ('evidence.html#gather', 'infoprompt/study/evidence.py'),
                                            'infoprompt.study.evidence.noted': ('evidence.html#noted', 'infoprompt/study/evidence.py'),
+                                           'infoprompt.study.evidence.possible': ('evidence.html#possible', 'infoprompt/study/evidence.py'),
                                            'infoprompt.study.evidence.race': ('evidence.html#race', 'infoprompt/study/evidence.py'),
                                            'infoprompt.study.evidence.raced': ('evidence.html#raced', 'infoprompt/study/evidence.py'),
                                            'infoprompt.study.evidence.short': ('evidence.html#short', 'infoprompt/study/evidence.py'),
