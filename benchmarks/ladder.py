@@ -1,6 +1,6 @@
 """The method as its code was published, its faults mended one after another, and what each step changes.
 
-python benchmarks/ladder.py [--tasks entailment sentiment ...]
+python benchmarks/ladder.py [--tasks entailment sentiment ...] [--steps "as published" ...]
 
 Five tasks of nano, 64 rows, 30 epochs, K = 32, published weights, 20 seeds; a seed draws rows, start, order and noise.
 The prompt is made from the un-prompted [CLS] state, as in the released code. Its faults live here, for no user should
@@ -22,7 +22,7 @@ from infoprompt.base.files import write_whole
 from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.data.tasks import Task, get_task
 from infoprompt.method.encoders import Encoder
-from infoprompt.study.evidence import LADDER, noted, possible
+from infoprompt.study.questions import LADDER, noted, possible
 from infoprompt.study.sweeps import Alone, plan, run_part
 from made import made, use_threads
 
@@ -75,12 +75,14 @@ def piece(task: Task, step: str, encoder: Encoder) -> pd.DataFrame:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--steps", nargs="+", choices=list(LADDER), default=list(LADDER), metavar="STEP")
     options = parser.parse_args()
     use_threads()
-    encoder, bar = Encoder("nano"), tqdm(total=len(options.tasks) * len(LADDER), unit="piece")
+    encoder, bar = Encoder("nano"), tqdm(total=len(options.tasks) * len(options.steps), unit="piece")
     for task in [get_task(f"nano/{name}") for name in options.tasks]:
         before = None
-        for step, settings in LADDER.items():
+        for step in [step for step in LADDER if step in options.steps]:
+            settings = LADDER[step]
             bar.set_description(f"{task.name} {step}")
             held = pd.read_parquet(FILE) if FILE.is_file() else pd.DataFrame(dict(task=[], step=[]))
             found = held[(held["task"] == task.name) & (held["step"] == step)]
