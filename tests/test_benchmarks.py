@@ -7,6 +7,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import tiny
 from datasets import load_dataset
 
 from conftest import ROOT
@@ -100,6 +101,58 @@ def test_gaussian_bottleneck(script):
     module.main()
     runs = held(project, "benchmarks/results/gaussian_bottleneck.json")["runs"]
     assert [r["bottleneck"] for r in runs] == [False, True] and runs[1]["sigma"] > 0 < runs[1]["grad_kl_prompt"]
+
+
+@pytest.fixture
+def on_paper(tmp_path):
+    "A random RoBERTa as a folder, and made-up rows of the tasks that need a GPU."
+    for task, columns in dict(rte=("sentence1", "sentence2"), cola=("sentence",)).items():
+        (folder := tmp_path / "data" / task).mkdir(parents=True)
+        for split in "train", "validation":
+            texts = {c: [f"the film was {'good' if i % 2 else 'bad'} {i} {split} {c}" for i in range(40)] for c in columns}
+            pd.DataFrame(texts | dict(label=[i % 2 for i in range(40)])).to_parquet(folder / f"{split}.parquet")
+    return str(tiny.save(tmp_path / "roberta", "roberta", words=[*tiny.WORDS, "wrong", "correct"])), str(tmp_path / "data")
+
+
+def gpu(script, on_paper, *names, **changes):
+    "benchmarks/gpu.py with random weights, on whatever this machine has."
+    encoder, data = on_paper
+    own = [name.replace("ENCODER", encoder) for name in names]
+    small = dict(TASKS=("rte", "cola"), SHOTS=(8,), SEEDS=range(2), EPOCHS=1, STEPS=1, MATRIX=32, LENGTH=24)
+    return script("gpu", *own, "--encoders", encoder, "--data", data, **small | changes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tables_for_a_gpu(script, on_paper):
+    module, project = gpu(script, on_paper, "table/ENCODER/rte/8", "table/ENCODER/cola/8")
+    for _ in range(2): module.main()  # the second time nothing is left to do
+    rte, cola = map(json.loads, (project / "benchmarks/results/gpu.json").read_text().splitlines())
+    arms = [(b, g, s) for b, g in module.ARMS for s in range(2)]
+    assert [(r["beta"], r["gamma"], r["seed"]) for r in rte["rows"]] == arms and rte["made"]["commit"]
+    assert all(0 <= r["test_accuracy"] <= 1 for r in rte["rows"]) and "test_matthews" in cola["rows"][0]
+
+
+def test_speed_for_a_gpu(script, on_paper):
+    pytest.importorskip("peft")
+    module, project = gpu(script, on_paper, "speed/ENCODER")
+    module.main()
+    found, = map(json.loads, (project / "benchmarks/results/gpu.json").read_text().splitlines())
+    assert found["runs_at_once"] == 4 and found["length"] == 24, "both arms of two seeds, at once"
+    assert all(found[k] > 0 for k in ("runs_per_second", "peft_runs_per_second", "share_of_peak", "peft_share_of_peak"))
+
+
+def test_cells_for_a_gpu(script, on_paper):
+    module, project = gpu(script, on_paper, "cells", NOTEBOOKS=("one.ipynb",))
+    cells = [("h", "#| hide\nimport math"), ("a", "1 / 0"),
+             ("g", '#| gpu\n#| eval: false\nrte = load_data("rte", shots=64)\nmath.sqrt(len(rte["test"])), "roberta-large"')]
+    book = [dict(cell_type="code", id=i, metadata={}, source=[s], outputs=[], execution_count=None) for i, s in cells]
+    (project / "one.ipynb").write_text(json.dumps(dict(cells=book, metadata={}, nbformat=4, nbformat_minor=5)))
+    with pytest.raises(RuntimeError, match="one.ipynb"): module.main()  # 40 rows cannot give 64
+    book[2]["source"] = [cells[2][1].replace("shots=64", "seed=0").replace('"rte",', f'data={on_paper[1] + "/rte"!r}, task="rte",')]
+    (project / "one.ipynb").write_text(json.dumps(dict(cells=book, metadata={}, nbformat=4, nbformat_minor=5)))
+    module.main()
+    hidden, other, cell = json.loads((project / "one.ipynb").read_text())["cells"]
+    assert not hidden["outputs"] and not other["outputs"] and on_paper[0] in str(cell["outputs"])
 
 
 def test_grid(script):
