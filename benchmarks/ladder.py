@@ -1,4 +1,4 @@
-"""The method as its code was published, its faults mended one after another, and what each step changes.
+"""The method as its code was published, its faults corrected one after another, and what each step changes.
 
 python benchmarks/ladder.py [--tasks entailment sentiment ...] [--steps "as published" ...]
 

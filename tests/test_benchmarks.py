@@ -8,10 +8,12 @@ from functools import partial
 import pandas as pd
 import pytest
 import tiny
+import torch
 from datasets import load_dataset
 
 from conftest import ROOT
 from infoprompt.base.files import read_whole
+from infoprompt.core import load_data
 from infoprompt.show.weights import read_runs
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
@@ -93,6 +95,38 @@ def test_evidence(script, monkeypatch):
     for _ in range(2): module.main()  # the second time nothing is left to do
     tables = [pd.read_parquet(project / f"benchmarks/results/evidence_{q}.parquet") for q in ("tiny", "search")]
     assert [len(t) for t in tables] == [2, 2] and all(t.attrs["command"] for t in tables)
+
+
+def test_ladder(script):
+    small = dict(SEEDS=range(2), SHOTS=8, EPOCHS=1)
+    module, project = script("ladder", "--tasks", "paraphrase", "sentiment", **small)
+    module.FILE = project / "benchmarks/results/ladder.parquet"
+    module.main()
+    table = pd.read_parquet(module.FILE)
+    assert len(table) == 2 * len(module.LADDER) * 2 and table.attrs["nano"]
+    faults = table.drop_duplicates(["task", "step"]).set_index(["task", "step"])["faults"]
+    assert faults.loc["nano/paraphrase"].tolist()[:5] == ["clamp first words", "first words", "words", "", ""]
+    assert faults.loc["nano/sentiment"].tolist()[:5] == ["clamp first mask", "first mask", "mask", "mask", ""]
+    loss = table.set_index(["task", "step", "seed"])["val_loss"].unstack("step")
+    assert (loss.loc["nano/sentiment", "the task's label words"] == loss.loc["nano/sentiment", "each row its own prompt"]).all()
+    module.piece = None  # what is there is not run again
+    module.main()
+
+
+def test_faults_of_the_released_code_show(script):
+    module, _ = script("ladder")
+    encoder, data = module.Encoder("nano"), load_data("nano/sentiment", shots=8, seed=0)["train"]
+    new = lambda *faults: module.Released(encoder, "nano/sentiment", faults=faults, prompt="instance", beta=1., gamma=1.,
+                                          rep_critic="released", init="vocab").eval()
+    right, shared, masked, clamped = new(), new("first"), new("mask"), new("clamp")
+    alone = [model.predict_proba(data.select([3])).to_numpy() for model in (right, shared)]
+    assert (alone[0] == alone[1]).all(), "a row by itself is the first of its batch"
+    both = [model.predict_proba(data).to_numpy()[3] for model in (right, shared)]
+    assert abs(both[0] - alone[0]).max() < 1e-4 < abs(both[1] - alone[1]).max()
+    rows = [len(model.rows(data)[0]["input_ids"]) for model in (right, masked)]
+    assert rows[1] == rows[0] + 1
+    out = clamped.train()(**clamped.collate_fn(clamped.rows(data)))
+    assert out.l_rep == 2 and not torch.autograd.grad(out.l_rep, clamped.bottleneck_mu, retain_graph=True)[0].any()
 
 
 def test_gaussian_bottleneck(script):

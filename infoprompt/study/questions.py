@@ -53,13 +53,10 @@ def _forms():
 QUESTIONS = dict(
     search=_search(), forms=_forms(),
     weights=[dict(betas=(0., .1, 1.), gammas=(0., .05, .5), lrs=(1e-2, 3e-2), seeds=range(10))],
-    informed=[dict(betas=(0.,), gammas=(0.,), inits=("informed", "informed:32"), lrs=(3e-3, 1e-2, 3e-2),
-                   seeds=range(10))],
     descent=[dict(betas=(100.,), gammas=(0.,), lrs=(3e-3, 1e-2, 3e-2), seeds=range(10), optimizer="adamw_sgd")],
     rates=[dict(betas=(0.,), gammas=(0.,), inits=("vocab", "random", "label"), lrs=(3e-3,), seeds=range(10)),
            dict(betas=(0.,), gammas=(0.,), inits=("random", "label"), lrs=(1e-2, 3e-2), seeds=range(10))],
     critics=_critics(),
-    starts=[dict(betas=(0.,), gammas=(0., .05), inits=("vocab", "random"), lrs=(1e-2,), seeds=range(20), data_seed=0)],
     depth=[dict(betas=(0., .1, 1.), gammas=(0.,), lrs=(1e-2,), seeds=range(10), layers=n) for n in (1, 2, 3)],
     k=[dict(betas=(.1, 1.), gammas=(0.,), ks=(1, 7, 128), lrs=(1e-2,), seeds=range(10))],
     single=[dict(betas=(0., .1), gammas=(0., .05), n_prompts=(1,), lrs=(1e-2,), seeds=range(10))],
@@ -74,7 +71,7 @@ QUESTIONS = dict(
 
 # %% ../../nbs/reference/study/questions.ipynb #3e9a23c2
 TASKS = dict.fromkeys(QUESTIONS, NANO) | dict.fromkeys(("real", "probed"), ("subj", "sst2")) | dict(finer=("subj",))
-TASKS |= dict.fromkeys(("search", "forms"), ("tense", "topic", "country"))
+TASKS |= dict.fromkeys(("search", "forms"), ("tense", "topic", "country")) | dict(critics=("sentiment",))
 
 # %% ../../nbs/reference/study/questions.ipynb #09c00002
 _PUBLISHED = dict(betas=(.1,), gammas=(.05,), lrs=(1e-3,))
@@ -85,9 +82,7 @@ LADDER = {"as published": dict(_RELEASED, faults=("clamp", "first", "words", "ma
           "the task's label words": dict(_RELEASED, faults=("mask",)),
           "the mask as long as the text": dict(_RELEASED),
           "without the bottleneck": dict(_PUBLISHED),
-          "without the terms": dict(_PUBLISHED, betas=(0.,), gammas=(0.,)),
-          "rate 0.01": dict(_PUBLISHED, lrs=(1e-2,)),
-          "without the terms, rate 0.01": dict(betas=(0.,), gammas=(0.,), lrs=(1e-2,))}
+          "without the terms": dict(_PUBLISHED, betas=(0.,), gammas=(0.,))}
 
 # %% ../../nbs/reference/study/questions.ipynb #09c00003
 def possible(
