@@ -178,7 +178,7 @@ def test_runs_that_never_arrive_are_censored():
     runs = pd.DataFrame(dict(epochs=[1., 2., 2., np.inf], plain=[5., 9., np.inf, np.inf], last=30))
     seen = lambda values, censored: CensoredData.right_censored(values, censored)
     want = logrank(seen([1, 2, 2, 30], [0, 0, 0, 1]), seen([5, 9, 30, 30], [0, 0, 1, 1])).pvalue
-    assert log_rank(runs) == pytest.approx(want) and want < .2
+    assert log_rank(runs) == pytest.approx(want) and 0 < want < 1
     assert log_rank(runs.assign(epochs=runs["plain"])) == 1
     assert np.isnan(log_rank(runs.assign(epochs=np.inf, plain=np.inf)))
 
