@@ -29,14 +29,16 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               optimizers=["benchmarks/results/optimizers.json"],
               gaussian_bottleneck=["benchmarks/results/bottleneck.json"],
               evidence=["benchmarks/results/evidence_*.parquet"],
+              ladder=["benchmarks/results/ladder.parquet"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
               nano_js=["benchmarks/results/nano_js.json"],
+              gpu=["benchmarks/results/gpu.jsonl"],
               step_vs_peft=["benchmarks/results/step_vs_peft.json"],
               step_vs_peft_2_threads=["benchmarks/results/step_vs_peft_2_threads.json"])
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("evidence", "real_input"), DATA)
+NEEDS = dict.fromkeys(("evidence", "real_input"), DATA) | dict(gpu=Path("/dev/nvidia0"))
 
 
 def files(name: str, folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from datasets import Dataset, DatasetDict
 from infoprompt.base.files import write_whole
 from infoprompt.data.tasks import Task, get_task
 from infoprompt.nano.grammar import PLACES, TENSES, TOPICS, opinion, relation
-from infoprompt.study.evidence import QUESTIONS, TASKS, gather
+from infoprompt.study.questions import QUESTIONS, TASKS, gather
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent

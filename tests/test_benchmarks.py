@@ -7,10 +7,13 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import tiny
+import torch
 from datasets import load_dataset
 
 from conftest import ROOT
 from infoprompt.base.files import read_whole
+from infoprompt.core import load_data
 from infoprompt.show.weights import read_runs
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
@@ -94,12 +97,96 @@ def test_evidence(script, monkeypatch):
     assert [len(t) for t in tables] == [2, 2] and all(t.attrs["command"] for t in tables)
 
 
+def test_ladder(script):
+    small = dict(SEEDS=range(2), SHOTS=8, EPOCHS=1)
+    module, project = script("ladder", "--tasks", "paraphrase", "sentiment", **small)
+    module.FILE = project / "benchmarks/results/ladder.parquet"
+    module.main()
+    table = pd.read_parquet(module.FILE)
+    assert len(table) == 2 * len(module.LADDER) * 2 and table.attrs["nano"]
+    faults = table.drop_duplicates(["task", "step"]).set_index(["task", "step"])["faults"]
+    assert faults.loc["nano/paraphrase"].tolist()[:5] == ["clamp first words", "first words", "words", "", ""]
+    assert faults.loc["nano/sentiment"].tolist()[:5] == ["clamp first mask", "first mask", "mask", "mask", ""]
+    loss = table.set_index(["task", "step", "seed"])["val_loss"].unstack("step")
+    assert (loss.loc["nano/sentiment", "the task's label words"] == loss.loc["nano/sentiment", "each row its own prompt"]).all()
+    module.piece = None  # what is there is not run again
+    module.main()
+
+
+def test_faults_of_the_released_code_show(script):
+    module, _ = script("ladder")
+    encoder, data = module.Encoder("nano"), load_data("nano/sentiment", shots=8, seed=0)["train"]
+    new = lambda *faults: module.Released(encoder, "nano/sentiment", faults=faults, prompt="instance", beta=1., gamma=1.,
+                                          rep_critic="released", init="vocab").eval()
+    right, shared, masked, clamped = new(), new("first"), new("mask"), new("clamp")
+    alone = [model.predict_proba(data.select([3])).to_numpy() for model in (right, shared)]
+    assert (alone[0] == alone[1]).all(), "a row by itself is the first of its batch"
+    both = [model.predict_proba(data).to_numpy()[3] for model in (right, shared)]
+    assert abs(both[0] - alone[0]).max() < 1e-4 < abs(both[1] - alone[1]).max()
+    rows = [len(model.rows(data)[0]["input_ids"]) for model in (right, masked)]
+    assert rows[1] == rows[0] + 1
+    out = clamped.train()(**clamped.collate_fn(clamped.rows(data)))
+    assert out.l_rep == 2 and not torch.autograd.grad(out.l_rep, clamped.bottleneck_mu, retain_graph=True)[0].any()
+
+
 def test_gaussian_bottleneck(script):
     lists = dict(betas=(.1,), gammas=(0.,), lrs=(1e-2,), seeds=range(1))
     module, project = script("gaussian_bottleneck", "sentiment", LISTS=lists, SHOTS=8, EPOCHS=1)
     module.main()
     runs = held(project, "benchmarks/results/gaussian_bottleneck.json")["runs"]
     assert [r["bottleneck"] for r in runs] == [False, True] and runs[1]["sigma"] > 0 < runs[1]["grad_kl_prompt"]
+
+
+@pytest.fixture
+def on_paper(tmp_path):
+    "A random RoBERTa as a folder, and made-up rows of the tasks that need a GPU."
+    for task, columns in dict(rte=("sentence1", "sentence2"), cola=("sentence",)).items():
+        (folder := tmp_path / "data" / task).mkdir(parents=True)
+        for split in "train", "validation":
+            texts = {c: [f"the film was {'good' if i % 2 else 'bad'} {i} {split} {c}" for i in range(40)] for c in columns}
+            pd.DataFrame(texts | dict(label=[i % 2 for i in range(40)])).to_parquet(folder / f"{split}.parquet")
+    return str(tiny.save(tmp_path / "roberta", "roberta", words=[*tiny.WORDS, "wrong", "correct"])), str(tmp_path / "data")
+
+
+def gpu(script, on_paper, *names, **changes):
+    "benchmarks/gpu.py with random weights, on whatever this machine has."
+    encoder, data = on_paper
+    own = [name.replace("ENCODER", encoder) for name in names]
+    small = dict(TASKS=("rte", "cola"), SHOTS=(8,), SEEDS=range(2), EPOCHS=1, STEPS=1, MATRIX=32, LENGTH=24)
+    return script("gpu", *own, "--encoders", encoder, "--data", data, **small | changes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tables_for_a_gpu(script, on_paper):
+    module, project = gpu(script, on_paper, "table/ENCODER/rte/8", "table/ENCODER/cola/8")
+    for _ in range(2): module.main()  # the second time nothing is left to do
+    rte, cola = map(json.loads, (project / "benchmarks/results/gpu.json").read_text().splitlines())
+    arms = [(b, g, s) for b, g in module.ARMS for s in range(2)]
+    assert [(r["beta"], r["gamma"], r["seed"]) for r in rte["rows"]] == arms and rte["made"]["commit"]
+    assert all(0 <= r["test_accuracy"] <= 1 for r in rte["rows"]) and "test_matthews" in cola["rows"][0]
+
+
+def test_speed_for_a_gpu(script, on_paper):
+    pytest.importorskip("peft")
+    module, project = gpu(script, on_paper, "speed/ENCODER")
+    module.main()
+    found, = map(json.loads, (project / "benchmarks/results/gpu.json").read_text().splitlines())
+    assert found["runs_at_once"] == 4 and found["length"] == 24, "both arms of two seeds, at once"
+    assert all(found[k] > 0 for k in ("runs_per_second", "peft_runs_per_second", "share_of_peak", "peft_share_of_peak"))
+
+
+def test_cells_for_a_gpu(script, on_paper):
+    module, project = gpu(script, on_paper, "cells", NOTEBOOKS=("one.ipynb",))
+    cells = [("h", "#| hide\nimport math"), ("a", "1 / 0"),
+             ("g", '#| gpu\n#| eval: false\nrte = load_data("rte", shots=64)\nmath.sqrt(len(rte["test"])), "roberta-large"')]
+    book = [dict(cell_type="code", id=i, metadata={}, source=[s], outputs=[], execution_count=None) for i, s in cells]
+    (project / "one.ipynb").write_text(json.dumps(dict(cells=book, metadata={}, nbformat=4, nbformat_minor=5)))
+    with pytest.raises(RuntimeError, match="one.ipynb"): module.main()  # 40 rows cannot give 64
+    book[2]["source"] = [cells[2][1].replace("shots=64", "seed=0").replace('"rte",', f'data={on_paper[1] + "/rte"!r}, task="rte",')]
+    (project / "one.ipynb").write_text(json.dumps(dict(cells=book, metadata={}, nbformat=4, nbformat_minor=5)))
+    module.main()
+    hidden, other, cell = json.loads((project / "one.ipynb").read_text())["cells"]
+    assert not hidden["outputs"] and not other["outputs"] and on_paper[0] in str(cell["outputs"])
 
 
 def test_grid(script):

@@ -10,13 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from scipy.stats import ttest_1samp
+from scipy.stats import CensoredData, logrank, ttest_1samp
 
 from conftest import ROOT
 from infoprompt.core import InfoPromptModel, load_data
+from infoprompt.data.tasks import get_task
 from infoprompt.show.figures import told
-from infoprompt.study.evidence import (BLOCKS, QUESTIONS, SLACK, TASKS, arrival, early, fig_gains, fig_phase, fig_race,
-                                       fig_spread, fig_twins, gather, race, raced, smoothed, tuned)
+from infoprompt.show.weights import stored_weights
+from infoprompt.study.evidence import (BLOCKS, RATES, SHOWN, SLACK, arrival, fig_gains, fig_phase, fig_primary, fig_race,
+                                       fig_spread, fig_twins, log_rank, mark_for, pooled, primary, race, raced,
+                                       smoothed, stored_grid, tuned)
+from infoprompt.study.experiments import PRIMARY
+from infoprompt.study.questions import LADDER, QUESTIONS, TASKS, early, gather, possible
 from infoprompt.study.sweeps import plan
 from small import NANO
 
@@ -113,7 +118,16 @@ def test_each_run_races_its_own_twin():
     assert (own[["test", "area"]] == 0).all(axis=None) and (own["epochs"] == 4).all()
 
 
-def test_the_mark_is_of_the_smoothed_twin():
+def test_one_mark_serves_all_runs_of_a_task():
+    plain = [[.8, .8, .8, .8], [.5, .5, .5, .5], [.2, .2, .2, .2]]
+    rows = [row(0., s, after) for s, after in enumerate(plain)] + [row(.1, s, [.9, .52, .4, .1]) for s in range(3)]
+    found = raced(tuned(pd.DataFrame(rows)), "beta = 0")
+    assert mark_for([[1., *after] for after in plain]) == .5 + SLACK
+    assert found["plain"].tolist() == [np.inf, 1, 1] * 2, "what the twin's own best would be does not count"
+    assert found[found["arm"] == "beta = 0.1"]["epochs"].tolist() == [4] * 3  # smoothed .9, .71, .61, .34
+
+
+def test_the_mark_is_smoothed():
     twin = [.8, .8, .2, .8, .8]  # smoothed .8, .8, .6, .6, .6: the mark is .62, where the dip alone would make it .22
     rows = [row(0., 0, twin), row(.1, 0, [.8, .61, .45, .45, .45])]  # smoothed .8, .705, .62, .503
     found = raced(tuned(pd.DataFrame(rows)), "beta = 0").set_index("arm")["epochs"]
@@ -146,16 +160,74 @@ def test_figures_say_what_the_race_found():
     phase = {v: fig_phase(table, "nano/a", v) for v in ("epochs", "test")}
     assert [[*r] for r in phase["epochs"].data[0].text] == [["4<br>100% arrive", "inf<br>33% arrive"]]
     assert "needs 4 epochs in the median; at best 4" in phase["epochs"].layout.title.text
-    assert "1 of 8 settings differ" in phase["test"].layout.title.text
+    assert "1 of 1 settings differ clearly from plain tuning; chance: 0.1" in phase["test"].layout.title.text
     never = fig_race(table, "nano/a", {"beta = 0, gamma = 0": "plain", "beta = 0.1, gamma = 0": "β"})
-    assert "more than 30 epochs in the median against 4; test differs by 0.200" in never.layout.title.text
-    assert [t.name for t in never.data if t.meta != "band"] == ["plain", "β"]
+    assert "after more than 4 epochs, against 4 (log-rank p = " in never.layout.title.text
+    assert "test differs by +0.200" in never.layout.title.text and [t.name for t in never.data] == ["plain", "β"]
+    shares = [1, 1, 1, 1, 0], [1, 2 / 3, 2 / 3, 2 / 3, 2 / 3]
+    assert np.array([t.y for t in never.data]) == pytest.approx(np.array(shares), abs=1e-3)
     gains = pd.DataFrame(dict(mean=[1., 0, -1], low=[.5, -1, -2], high=[2., 1, -.5]), index=list("abc"))
     assert "x: 1 of 3 intervals above zero, 1 below; by chance 0.1 each" in \
         fig_gains(gains, "gain", "x").layout.title.text
     spread = fig_spread(pd.DataFrame([row(init=i, gamma=g, test_accuracy=.5 + g * s, seed=s)
                                       for i in ("vocab", "label") for g in (0., .05) for s in (0, 2)]), "nano/a")
     assert "0.000 without the head loss and 0.071 with" in spread.layout.title.text
+
+
+def test_runs_that_never_arrive_are_censored():
+    runs = pd.DataFrame(dict(epochs=[1., 2., 2., np.inf], plain=[5., 9., np.inf, np.inf], last=30))
+    seen = lambda values, censored: CensoredData.right_censored(values, censored)
+    want = logrank(seen([1, 2, 2, 30], [0, 0, 0, 1]), seen([5, 9, 30, 30], [0, 0, 1, 1])).pvalue
+    assert log_rank(runs) == pytest.approx(want) and 0 < want < 1
+    assert log_rank(runs.assign(epochs=runs["plain"])) == 1
+    assert np.isnan(log_rank(runs.assign(epochs=np.inf, plain=np.inf)))
+
+
+# --- the question that was fixed in advance
+
+def test_the_primary_question_by_hand():
+    "From the stored files alone: rates by validation cross-entropy, means over tasks, Student's interval over seeds."
+    gaps, low = [], lambda c: min(np.mean(c[max(1, i - 2):i + 1]) for i in range(1, len(c)))
+    for task in PRIMARY["tasks"]:
+        best = {}
+        for arm in "base", "weights":
+            parts = [stored_weights(task, lr).query("beta == @b and gamma == @g and init == 'vocab'").sort_values("seed")
+                     for lr in PRIMARY["lrs"] for b, g in [PRIMARY[arm]]]
+            best[arm] = min(parts, key=lambda part: np.mean([low(c) for c in part["val_loss"]]))
+        gaps.append([best["weights"][v].to_numpy() - best["base"][v].to_numpy() for v in ("test",)] +
+                    [np.subtract(*(np.array([np.mean(c[1:]) for c in best[a]["val_loss"]]) for a in ("weights", "base")))])
+    for value, one in zip(PRIMARY["outcomes"], np.mean(gaps, axis=0)):
+        low_high = ttest_1samp(one, 0).confidence_interval()
+        assert primary().loc[(value, "all five")].tolist() == pytest.approx([one.mean(), *low_high])
+
+
+def test_test_rows_choose_no_rate_of_the_primary_question(monkeypatch):
+    before = primary().loc["area"]
+    flipped = lambda *args, **kw: (t := stored_grid(*args, **kw)).assign(test_accuracy=1 - t["test_accuracy"])
+    monkeypatch.setattr("infoprompt.study.evidence.stored_grid", flipped)
+    pd.testing.assert_frame_equal(primary().loc["area"], before)
+    assert primary().loc["test", "mean"].tolist() != before["mean"].tolist()
+
+
+def test_pooling_needs_every_seed_on_every_task():
+    runs = pd.DataFrame([dict(task=t, seed=s, test=s + 10 * (t == "b")) for t in "ab" for s in range(3)])
+    assert pooled(runs, "test")[0] == 6 and np.isnan(pooled(runs[1:], "test")[0])
+
+
+@pytest.mark.parametrize("outcome", SHOWN)
+@pytest.mark.parametrize("rate", RATES)
+def test_the_first_figure_says_what_was_found(outcome, rate):
+    value, sign = SHOWN[outcome]
+    found, fig = primary(RATES[rate]).loc[(value, "all five")] * sign, fig_primary(outcome, rate)
+    assert f"all five tasks together {found['mean']:+.3f} ({min(found['low'], found['high']):+.3f} to " in \
+        fig.layout.title.text and fig.data[0].x[0] == pytest.approx(found["mean"], rel=1e-2)
+
+
+@pytest.mark.parametrize("task, words, mask", [("paraphrase", True, False), ("entailment", False, False),
+                                               ("sentiment", False, True)])
+def test_a_task_has_the_faults_that_it_can_have(task, words, mask):
+    there = possible(get_task(f"nano/{task}"), LADDER["as published"]["faults"])
+    assert there == ("clamp", "first", *["words"] * words, *["mask"] * mask)
 
 
 @pytest.mark.parametrize("seeds, verdict", [("0 to 4", "clearly better"), ("15 to 19", "clearly worse"),
@@ -281,7 +353,6 @@ def test_figures_draw_from_what_is_stored(stored):
         arms = dict.fromkeys([base, *(a for a in gains.index if a != base)][:3], "arm")
         drawn = [fig_gains(gains.drop(base), "test accuracy", task), fig_race(table, task, arms)]
         if question == "weights": drawn += [fig_phase(table, task, value) for value in ("epochs", "test")]
-        if question == "starts": drawn.append(fig_spread(table, task))
         for fig in drawn:
             assert isinstance(fig, go.Figure) and fig.layout.title.text and "{" not in fig.layout.title.text
             assert "{" not in told(fig.layout.meta["about"], fig.layout.meta["numbers"])

@@ -250,10 +250,11 @@ def built(
     runs:list,  # rows of the plan
     encoder,  # an `Encoder`
     task,  # a `Task`
+    make=InfoPromptModel,  # what makes a model
 ) -> Population:  # raises InputError where a run cannot work
     "The models of some runs, each with its peers where it takes negatives from them."
     own = lambda run: {k: v for k, v in run.items() if k not in ("lr", "data_seed")}
-    population = Population([InfoPromptModel(encoder, task, **own(r)) for r in runs])
+    population = Population([make(encoder, task, **own(r)) for r in runs])
     population.meet([(r["lr"], drawn(r)) for r in runs])
     return population
 
@@ -266,12 +267,13 @@ def run_part(
     accelerator,  # an `Alone`, or an accelerate.Accelerator
     epochs:int,  # passes over the data
     batch_size:int,  # rows a run and step
+    make=InfoPromptModel,  # what makes a model
     **more,  # checkpoint, resume, progress
 ) -> tuple:  # models, rows of the table
     "Train one part of a sweep as a population."
     seeds = sorted({drawn(r) for r in runs})
     data, which = [load(s) for s in seeds], [seeds.index(drawn(r)) for r in runs]
-    population = built(runs, encoder, task)
+    population = built(runs, encoder, task, make)
     split = lambda name: [d[name] for d in data]
     try: train_population(population, split("train"), split("validation"), epochs, [r["lr"] for r in runs], batch_size,
                           [(drawn(r), r["seed"]) for r in runs], which=which, accelerator=accelerator, **more)
