@@ -5,8 +5,8 @@ python benchmarks/pruning.py [--tasks sentiment relation] [--speed] [--threads 1
 nano, five tasks, 64 rows, 20 seeds: twenty tokens from random words, no information terms, learning rate 0.01, ten
 epochs; then as many again for every arm. The last epoch counts; 400 test rows. Short prompts and fresh starts are
 trained twice too, so all arms have the same number of steps. Resumable: parts wait in results/checkpoints_pruning.
-Writes infoprompt/assets/pruning.json; with --speed, benchmarks/results/pruning_speed.json instead, which takes a few
-minutes.
+Writes infoprompt/assets/pruning.json and pruning_scores.json after each task, with all tasks that are whole; with
+--speed, benchmarks/results/pruning_speed.json instead, which takes a few minutes.
 """
 import argparse
 import json
@@ -120,15 +120,17 @@ def measured(task: str, seeds, encoder) -> dict:
 
 
 def speed(encoder) -> dict:
-    "Seconds of the processor and of the clock for a run: alone, and as one of 45 (nine ratios, five seeds)."
+    "Seconds of the processor and of the clock for a run of three epochs: alone, and as one of 45."
     data = load_data("nano/sentiment", 64, 0)["train"]
     models = [InfoPromptModel(encoder, "nano/sentiment", n_prompt=N, seed=s, **SETTINGS) for s in range(5)]
-    train_population(Population(models), data, None, EPOCHS, [LR] * 5, 8, [(s, s) for s in range(5)], progress=False)
+    train_population(Population(models), data, None, min(3, EPOCHS), [LR] * 5, 8, [(s, s) for s in range(5)],
+                     progress=False)
     cut = lambda: [m.prune(data, **shares(r / 10, N)) for r in range(1, 10) for m in models]
+    now = lambda: (time.process_time(), time.perf_counter())
     def clock(parts):
-        begun = time.process_time(), time.perf_counter()
+        begun = now()
         for part in parts: again(part, data, progress=False)
-        return [(now - then) / sum(map(len, parts)) for now, then in zip((time.process_time(), time.perf_counter()), begun)]
+        return [(end - start) / sum(map(len, parts)) for start, end in zip(begun, now())]
     found = []
     for repeat in range(3):
         alone, together = clock([[m] for m in cut()[repeat * 5:repeat * 5 + 3]]), clock([cut()])
@@ -137,17 +139,22 @@ def speed(encoder) -> dict:
     return dict(made=made(), runs=45, processor_and_clock=found)
 
 
-def whole(parts: list[dict], origin: dict) -> dict:
-    "The parts as one file, a list for each column."
-    tasks = {}
-    for part in parts:
-        own = tasks.setdefault(part["task"], dict(rows=[], scores=[], pieces=part["scores"][0]["pieces"],
-                                                  masks=part["masks"], seed=part["scores"][0]["seed"]))
-        own["rows"] += part["rows"]
-        own["scores"] += [{k: v for k, v in s.items() if k != "pieces"} for s in part["scores"]]
-    columns = lambda rows: {k: [r.get(k) for r in rows] for k in dict.fromkeys(k for r in rows for k in r)}
-    return dict(made=origin, tasks={t: own | {k: columns(own[k]) for k in ("rows", "scores")}
-                                    for t, own in tasks.items()})
+def columns(rows: list[dict]) -> dict:
+    "A list for each column."
+    return {k: [r.get(k) for r in rows] for k in dict.fromkeys(k for r in rows for k in r)}
+
+
+def written(state: Path):
+    "Put the parts of all whole tasks into the two files."
+    parts = {t: [state / f"{t}-{SEEDS[at]}.json" for at in range(0, len(SEEDS), STEP)] for t in TASKS}
+    parts = {t: [json.loads(f.read_text()) for f in fs] for t, fs in parts.items() if all(f.is_file() for f in fs)}
+    one = lambda p: dict(rows=columns([r for x in p for r in x["rows"]]), masks=p[0]["masks"],
+                         seed=p[0]["scores"][0]["seed"], pieces=p[0]["scores"][0]["pieces"])
+    score = lambda p: columns([{k: v for k, v in s.items() if k != "pieces"} for x in p for s in x["scores"]])
+    origin = next(iter(parts.values()))[0]["made"]
+    write_whole({ROOT / f"infoprompt/assets/{name}.json": json.dumps(
+        dict(made=origin, tasks={t: of(p) for t, p in parts.items()}), separators=(",", ":")).encode()
+        for name, of in (("pruning", one), ("pruning_scores", score))})
 
 
 def main():
@@ -160,18 +167,15 @@ def main():
     encoder, state = Encoder("nano"), ROOT / "benchmarks/results/checkpoints_pruning"
     if options.speed:
         return write_whole({ROOT / "benchmarks/results/pruning_speed.json": json.dumps(speed(encoder)).encode()})
-    parts = []
-    for at in range(0, len(SEEDS), STEP):
-        for task in options.tasks:
+    for task in options.tasks:
+        for at in range(0, len(SEEDS), STEP):
             file = state / f"{task}-{SEEDS[at]}.json"
-            if not file.is_file():
-                begun = time.process_time()
-                part = measured(task, list(SEEDS[at:at + STEP]), encoder)
-                write_whole({file: json.dumps(part | dict(made=made())).encode()})
-                print(task, SEEDS[at], f"{time.process_time() - begun:.0f} s of the processor", flush=True)
-            parts.append(json.loads(file.read_text()))
-    write_whole({ROOT / "infoprompt/assets/pruning.json": json.dumps(whole(parts, parts[0]["made"]),
-                                                                   separators=(",", ":")).encode()})
+            if file.is_file(): continue
+            begun = time.process_time()
+            part = measured(task, list(SEEDS[at:at + STEP]), encoder)
+            write_whole({file: json.dumps(part | dict(made=made())).encode()})
+            print(task, SEEDS[at], f"{time.process_time() - begun:.0f} s of the processor", flush=True)
+        written(state)
 
 
 if __name__ == "__main__":
