@@ -148,7 +148,10 @@ def written(state: Path):
     "Put the parts of all whole tasks into the two files."
     parts = {t: [state / f"{t}-{SEEDS[at]}.json" for at in range(0, len(SEEDS), STEP)] for t in TASKS}
     parts = {t: [json.loads(f.read_text()) for f in fs] for t, fs in parts.items() if all(f.is_file() for f in fs)}
-    one = lambda p: dict(rows=columns([r for x in p for r in x["rows"]]), masks=p[0]["masks"],
+    def line(task):
+        labels = load_data(f"nano/{task}", 64, 0)["test"].select(range(HELD))["label"]
+        return max(map(labels.count, set(labels))) / HELD
+    one = lambda p: dict(majority=line(p[0]["task"]), rows=columns([r for x in p for r in x["rows"]]), masks=p[0]["masks"],
                          seed=p[0]["scores"][0]["seed"], pieces=p[0]["scores"][0]["pieces"])
     score = lambda p: columns([{k: v for k, v in s.items() if k != "pieces"} for x in p for s in x["scores"]])
     origin = next(iter(parts.values()))[0]["made"]
