@@ -30,13 +30,16 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               gaussian_bottleneck=["benchmarks/results/bottleneck.json"],
               evidence=["benchmarks/results/evidence_*.parquet"],
               ladder=["benchmarks/results/ladder.parquet"],
+              pruning=["infoprompt/assets/pruning*.json"],
+              pruning_speed=["benchmarks/results/pruning_speed.json"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
               nano_js=["benchmarks/results/nano_js.json"],
               gpu=["benchmarks/results/gpu.jsonl"],
               step_vs_peft=["benchmarks/results/step_vs_peft.json"],
               step_vs_peft_2_threads=["benchmarks/results/step_vs_peft_2_threads.json"])
-COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}")
+COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
+                pruning_speed="pruning.py --speed")
 DATA = ROOT.parent / "shared/data"
 NEEDS = dict.fromkeys(("evidence", "real_input"), DATA) | dict(gpu=Path("/dev/nvidia0"))
 

@@ -25,6 +25,7 @@ from .data.labels import class_indices, label_values
 from .data.tasks import InputError, Task, as_rows, load_data, measure
 from .data.templates import collate, encode
 from .engine.feeds import Rows
+from .engine.masks import wear
 from .engine.population import Population, all_logits, train_population
 from .method.objective import Objective
 from .method.settings import defaults
@@ -295,6 +296,7 @@ def _from_pretrained(cls:InfoPromptModel, *, model_id, encoder=None, **hub):
     check_saved(model, config, {k: tuple(t.shape) for k, t in tensors.items() if k not in RESERVED}, model_id)
     model.reserved = {k: tensors.pop(k) for k in RESERVED if k in tensors}
     model.load_state_dict(tensors)
+    if "prompt_mask" in model.reserved: wear(model, model.reserved.pop("prompt_mask"))
     model.settings["init"], model.fitted, model.scores = config["init"], config["fitted"], config["scores"]
     return model
 

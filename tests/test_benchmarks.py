@@ -306,6 +306,25 @@ def test_nano_table(script, capsys):
     assert methods == {*module.BASE, *module.MORE, *module.PEERS} and "WARP" in capsys.readouterr().out
 
 
+def test_pruning(script):
+    small = dict(SEEDS=range(2), STEP=2, EPOCHS=1, HELD=12, LOOK=8, RATIOS=(.5, .7), N=4)
+    module, project = script("pruning", "--tasks", "sentiment", **small)
+    module.main()
+    rows = held(project, "infoprompt/assets/pruning.json")["tasks"]["sentiment"]["rows"]
+    arms = {"stage one", "continued", "importance", "reversed", "random", "tokens", "pieces", "signed", "norm", "fresh",
+            "short"}
+    assert {*rows["arm"]} == arms and len(rows["test"]) == 2 * (len(arms) + 3) and None not in rows["test"]
+    scores = held(project, "infoprompt/assets/pruning_scores.json")["tasks"]["sentiment"]
+    assert scores["seed"] == [0, 1] and all(len(x) == 4 for x in scores["exact"])
+
+
+def test_pruning_speed(script):
+    module, project = script("pruning", "--speed", EPOCHS=1, N=2)
+    module.main()
+    found = held(project, "benchmarks/results/pruning_speed.json")["processor_and_clock"]
+    assert len(found) == 3 and all(x > 0 for run in found for x in run["ratio"])
+
+
 def test_optimizers(script):
     module, project = script("optimizers", SEEDS=range(1), RATES=[("adamw", .01), ("sgd", 1.)], EPOCHS=1)
     module.main()

@@ -22,7 +22,7 @@ RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
 LANDS = sorted(ASSETS.glob("landscape_*.safetensors"))
 QUESTIONS = sorted(RESULTS.glob("evidence_*.parquet"))  # some of an earlier nano, as lesson 9 says
-TIMES = {"nano_js.json", "population.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
+TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
          "times.json"}  # nothing to compare
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
 REMADE = {"nano_table.jsonl", "label_information.json", "optimizers.json", "bottleneck.json", "real_input.jsonl",
@@ -65,11 +65,12 @@ def test_no_file_is_forgotten():
     names = {path.name for path in RESULTS.iterdir() if path.is_file()}
     assert REMADE <= names - {path.name for path in QUESTIONS} <= REMADE | TIMES | KEPT
     assert {path.name for path in ASSETS.iterdir()} == {path.name for path in (*GRID, *LANDS)} | {
-        "training_run.json", "label_information.json", "playground.json", "prompts.json", "word_plane.json"}
+        "training_run.json", "label_information.json", "playground.json", "prompts.json", "word_plane.json",
+        "pruning.json", "pruning_scores.json"}
 
 
 @pytest.mark.parametrize("file", [*(ASSETS / f"{name}.json" for name in (
-    "training_run", "playground", "prompts", "word_plane")), *GRID, *LANDS,
+    "training_run", "playground", "prompts", "pruning", "pruning_scores", "word_plane")), *GRID, *LANDS,
     *(RESULTS / name for name in sorted(REMADE))],
                          ids=lambda path: path.name)
 def test_a_file_is_of_todays_nano(file):
@@ -171,6 +172,23 @@ def test_label_information(script, same, monkeypatch):
     old = next(r["first"] for r in file["runs"] if (r["task"], r["negatives"], r["beta"], r["seed"]) ==
                ("sentiment", "null", 1., 0))
     agree(new, old, False, 2e-3)
+
+
+def test_pruning(script, same):
+    module, encoder = script("pruning"), Encoder("nano")
+    tasks = {name: json.loads((ASSETS / f"{name}.json").read_text())["tasks"] for name in ("pruning", "pruning_scores")}
+    task, own = next(iter(tasks["pruning"].items()))
+    data = module.load_data(f"nano/{task}", 64, own["seed"])
+    model = module.InfoPromptModel(encoder, f"nano/{task}", n_prompt=module.N, seed=own["seed"], **module.SETTINGS)
+    module.first_stage([model], [own["seed"]], [data["train"]])
+    # Trained alone here, among others there: sums of another order, even on the same machine.
+    splits = {s: [data[s]] for s in ("train", "validation")} | dict(test=[data["test"].select(range(module.HELD))])
+    new, = module.judged([model], [0], splits)
+    at = next(i for i, arm in enumerate(own["rows"]["arm"]) if arm == "stage one")
+    for k in "val", "test": agree(new[k], own["rows"][k][at], False, .06)
+    assert own["rows"]["seed"][at] == tasks["pruning_scores"][task]["seed"][0] == own["seed"]
+    first = module.slopes(model, data["train"], module.CUT).sum(-1).abs().mean(0)
+    assert np.corrcoef(first, tasks["pruning_scores"][task]["first"][0])[0, 1] > .9
 
 
 def test_optimizers(script, same, monkeypatch):

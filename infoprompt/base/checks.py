@@ -26,7 +26,7 @@ CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), rep
                head_negatives=("context", "vocab", "population", "population_stopped"),
                rep_negatives=("null", "reference", "population", "population_stopped"), bottleneck=(False, True),
                head_init=("label", "probe"), weighting=("constant", "fading", "rising"),
-               preset=("measured", "published"),
+               preset=("measured", "published"), by=("importance", "reversed", "random", "signed", "norm"),
                mixed_precision=("no", "bf16"), optimizer=("adamw", "sgd", "adamw_sgd"), resume=(False, True),
                progress=(False, True), uneven=(False, True), trust_remote_code=(False, True))
 
@@ -35,7 +35,8 @@ COUNT, SEED, LARGE = (1, 10**9), (0, 2**53 - 1), 1e38
 RANGES = dict(n_prompt=(1, 65_536), k=(1, 65_536), beta=(0., LARGE), gamma=(0., LARGE), weight_decay=(0., LARGE),
               lr=(1 / LARGE, LARGE), epochs=COUNT, batch_size=COUNT, accumulate=COUNT, checkpoint_every=COUNT,
               shots=COUNT, layers=COUNT, window=COUNT, count=COUNT, epoch=(0, 10**9), seed=SEED,
-              order_seed=SEED, data_seed=SEED, budget=(1e-6, 1e6))
+              order_seed=SEED, data_seed=SEED, budget=(1e-6, 1e6), ratio=(0., 1.), tokens=(0., 1.), pieces=(0., 1.),
+              cut=COUNT)
 OPTIONAL = "shots", "layers", "checkpoint_every", "order_seed", "data_seed"
 
 # %% ../../nbs/reference/base/checks.ipynb #c4ec111a

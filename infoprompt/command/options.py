@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NONE', 'leave', 'words_checked', 'Program', 'as_typed', 'one_line', 'last_words', 'shape_of', 'check_options',
-           'to_json']
+           'to_json', 'aligned', 'listed']
 
 # %% ../../nbs/reference/command/options.ipynb #0b710a02
 import json, re, sys
@@ -116,3 +116,24 @@ def to_json(
     try: text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError: return json.dumps(value)
     return text
+
+# %% ../../nbs/reference/command/options.ipynb #fef03562
+def aligned(
+    rows:list,  # dicts with the same keys
+) -> str:
+    "Rows as a table of plain text."
+    cell = lambda x: f"{x:.3f}" if isinstance(x, float) else str(x)
+    lines = [list(rows[0]), *([cell(x) for x in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(x.ljust(w) for x, w in zip(line, widths)).rstrip() for line in lines)
+
+# %% ../../nbs/reference/command/options.ipynb #3b4c158d
+def listed(
+    text:str,  # "0,0.1,1"
+    kind,  # int, float or str
+) -> list:  # a value of another kind stays text, for `check` to refuse
+    "The values of an option."
+    def value(part):
+        try: return kind(part)
+        except ValueError: return part
+    return [value(part) for part in text.split(",")]

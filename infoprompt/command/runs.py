@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WRITTEN', 'label_words', 'task_of', 'folder_of', 'settle', 'read_run', 'claimed', 'start', 'yours', 'run_page',
-           'save_run', 'train_run', 'parse_line', 'lines_of', 'read_rows', 'labelled_rows', 'judged', 'predictions',
-           'load_prompt', 'facts']
+           'save_run', 'train_run', 'prune_run', 'parse_line', 'lines_of', 'read_rows', 'labelled_rows', 'judged',
+           'predictions', 'load_prompt', 'facts']
 
 # %% ../../nbs/reference/command/runs.ipynb #15b636d5
 import os, re, sys
@@ -16,17 +16,19 @@ from pathlib import Path
 
 from ..base.checks import InputError
 from ..base.endings import Stopped, uninterrupted
-from ..base.files import launched, packed, read_whole, write_whole
+from ..base.files import launched, owned, packed, read_whole, write_whole
 from ..core import InfoPromptModel, majority, most_probable
 from ..data.sources import read_splits
 from ..data.tables import TABLES, parsed, split_lines, text_of
 from ..data.tasks import as_rows, get_task, infer_task, load_data
+from ..engine.masks import kept
 from ..method.prompts import nearest
 from ..show.explore import html_page, show
 from ..show.figures import fig_convergence
 from ..show.playground import ask_page, ask_task, is_same
 from ..show.weights import TASKS
 from ..study.live import carried, laid_out
+from ..study.pruning import search
 from ..study.sweeps import parquet
 
 # %% ../../nbs/reference/command/runs.ipynb #94cc20d6
@@ -191,6 +193,32 @@ def train_run(
     model.scores = {s: found[s]["trained"] for s in splits} | {p: found["test"][p] for p in ("majority", "untrained")}
     return model, found, save_run(folder, model, line, asked)
 
+# %% ../../nbs/reference/command/runs.ipynb #4997360e
+def prune_run(
+    folder:str,  # a run's folder
+    out:Path,  # where the pruned prompt goes
+    encoder,  # where the encoder is; None: as saved
+    ratios:list,  # shares to remove
+    progress:bool,  # show a bar
+    **how,  # level, cut, by: see `search`
+) -> tuple:  # rows of the table, what is kept, scores; raises InputError where there is nothing to prune or no room
+    "Prune a run, choose on validation, judge and save."
+    if there := [name for name in WRITTEN if (out/name).exists()]:
+        raise InputError(f"{str(out)!r} holds {', '.join(there)}: choose another --out")
+    model, file = load_prompt(folder, encoder), Path(folder)/"run.json"
+    if not file.is_file():
+        raise InputError(f"{folder!r} holds no run.json, so the rows that its prompt was trained on are not known: give a "
+                         "folder that infoprompt train wrote, or call model.prune(data) in Python")
+    o = read_run(Path(folder))
+    data = load_data(task_of(o), o["shots"] or None, o["data_seed"], o["data"], o["uneven"])
+    table, best = search(model, data["train"], data["validation"], ratios, progress=progress, **how)
+    best.scores = {s: best.evaluate(data[s]) for s in ("validation", "test")}
+    best.scores |= dict(majority=majority(best.task, data["test"]["label"]), before=model.scores.get("test", {}))
+    line = majority(best.task, data["validation"]["label"])[best.task.metrics[0]]
+    with owned(out, launched()):
+        save_run(out, best, line, {k: x for k, x in data["validation"][0].items() if k in ("text", "pair")})
+    return table.to_dict("records"), kept(best), best.scores
+
 # %% ../../nbs/reference/command/runs.ipynb #43b4b2ad
 def parse_line(
     line:str,  # a text, two texts with a tab between them, or a JSON object
@@ -284,4 +312,5 @@ def facts(
     return dict(task=model.task.name, labels=model.task.verbalizer, template=model.task.template,
                 encoder=model.encoder.name, fingerprint="that of the encoder here",
                 settings=model.settings, fitted=model.fitted, scores=model.scores,
-                trained=sum(p.numel() for p in params.values()), nearest=words, versions=c["versions"])
+                trained=sum(p.numel() for p in params.values() if p.requires_grad), pruned=kept(model), nearest=words,
+                versions=c["versions"])

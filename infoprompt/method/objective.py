@@ -20,7 +20,7 @@ from .encoders import Encoder
 from .losses import bottleneck_params, group, head_loss, null_states, rep_loss, squeeze
 from .peers import ALONE, PEERS, shares
 from .prompts import instance_params, instance_prompt, read, start_prompt, unprompted
-from .settings import Waiting, check_settings, defaults, label_rows, named_source
+from .settings import Waiting, check_settings, defaults, label_rows, masked, named_source
 
 # %% ../../nbs/reference/method/objective.ipynb #bc125e5c
 @dataclass
@@ -116,7 +116,8 @@ def kind(
     "What decides names and shapes."
     s = self.settings
     same = "n_prompt", "k", "prompt", "head_critic", "head_negatives", "rep_critic", "rep_negatives", "bottleneck"
-    return (*(s[name] for name in same), s["beta"] > 0, s["gamma"] > 0)
+    mask = getattr(self, "prompt_mask", torch.empty(0))
+    return (*(s[name] for name in same), s["beta"] > 0, s["gamma"] > 0, *mask.shape)
 
 # %% ../../nbs/reference/method/objective.ipynb #651355b7
 FIELDS = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "slot", "mask_pos")
@@ -129,7 +130,7 @@ def prompts(
     batch:dict,  # name -> (run, row, ...): mask_pos, and cls for instance prompts
 ) -> torch.Tensor:  # (run, row, n_prompt, d_in)
     "The prompt of each row."
-    if "prompt" in params: return params["prompt"][:, None].expand(-1, batch["mask_pos"].shape[1], -1, -1)
+    if "prompt" in params: return masked(params)[:, None].expand(-1, batch["mask_pos"].shape[1], -1, -1)
     return instance_prompt(group(params, "instance_"), batch["cls"], self.settings["n_prompt"])
 
 # %% ../../nbs/reference/method/objective.ipynb #fc8484a1

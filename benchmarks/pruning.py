@@ -1,0 +1,185 @@
+"""What pruning a prompt keeps, beside controls of as many steps; what its scores measure; one population or one by one.
+
+python benchmarks/pruning.py [--tasks sentiment relation] [--speed] [--threads 1]
+
+nano, five tasks, 64 rows, 20 seeds: twenty tokens from random words, no information terms, learning rate 0.01, ten
+epochs; then as many again for every arm. The last epoch counts; 400 test rows. Short prompts and fresh starts are
+trained twice too, so all arms have the same number of steps. Resumable: parts wait in results/checkpoints_pruning.
+Writes infoprompt/assets/pruning.json and pruning_scores.json after each task, with all tasks that are whole; with
+--speed, benchmarks/results/pruning_speed.json instead, which takes a few minutes.
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from infoprompt.base.files import write_whole
+from infoprompt.core import InfoPromptModel, load_data
+from infoprompt.engine.feeds import Rows
+from infoprompt.engine.masks import slopes, wear
+from infoprompt.engine.population import Population, judge, train_population
+from infoprompt.method.encoders import Encoder
+from infoprompt.show.weights import TASKS, t_interval
+from infoprompt.study.instruments import gradient_of
+from infoprompt.study.pruning import again, removal, shares
+from infoprompt.study.sweeps import Alone
+from made import made
+
+ROOT = Path(__file__).resolve().parent.parent
+SEEDS, STEP, EPOCHS, LR, N, CUT, HELD, LOOK = range(20), 5, 10, .01, 20, 16, 400, 128
+RATIOS, CONTROL = (.3, .5, .7, .9), .7
+SETTINGS = dict(beta=0., gamma=0., init="vocab")
+
+
+def path(out, params, weights):
+    "A watch: how a step's cross-entropy answers to each token."
+    push = gradient_of(out["ce"], dict(prompt=params["prompt"]))["prompt"] * params["prompt"].flatten(1)
+    return {f"path_{i}": x.abs() for i, x in enumerate(push.unflatten(1, (N, -1)).sum(-1).unbind(1))}
+
+
+def arms(model, start, train, seed: int) -> dict:
+    "The models to train again: (arm, ratio) -> model."
+    cut = lambda ratio, level="hierarchical", **how: model.prune(train, **shares(ratio, N, level, CUT), cut=CUT,
+                                                                 seed=seed, **how)
+    found = {("continued", 0.): cut(0.)}
+    for r in RATIOS:
+        found |= {(by, r): cut(r, by=by) for by in ("importance", "reversed", "random")}
+    more = dict(tokens=cut(CONTROL, "tokens"), pieces=cut(CONTROL, "pieces"), signed=cut(CONTROL, by="signed"),
+                norm=cut(CONTROL, by="norm"), fresh=start)
+    wear(start, found["importance", CONTROL].prompt_mask)
+    start.fitted = dict(model.fitted)
+    return found | {(name, CONTROL): m for name, m in more.items()}
+
+
+def scores(models, which, splits) -> list[dict]:
+    "Of each model: scores of its tokens, and what removing them does."
+    on_train, on_test = (removal(models, splits[s], which) for s in ("train", "look"))
+    out = []
+    for model, w, exact, held in zip(models, which, on_train, on_test):
+        each = slopes(model, splits["train"][w], CUT)
+        token, steps = each.sum(-1), model.history.groupby("quantity")["value"].mean()
+        ends = np.array([t_interval(x) for x in held.T.numpy()])
+        found = dict(first=token.abs().mean(0), first_a=token[::2].abs().mean(0), first_b=token[1::2].abs().mean(0),
+                     signed=token.mean(0), signed_a=token[::2].mean(0), signed_b=token[1::2].mean(0),
+                     path=torch.tensor([steps[f"path_{i}"] for i in range(N)]), norm=model.prompt.detach().norm(dim=1),
+                     exact=exact.mean(0), exact_a=exact[::2].mean(0), exact_b=exact[1::2].mean(0),
+                     held=torch.tensor(ends[:, 0]), held_low=torch.tensor(ends[:, 1]),
+                     held_high=torch.tensor(ends[:, 2]))
+        out.append({k: [float(f"{v:.3g}") for v in x.tolist()] for k, x in found.items()}
+                   | dict(pieces=[[float(f"{v:.2g}") for v in row] for row in each.abs().mean(0).tolist()]))
+    return out
+
+
+def judged(models, which, splits) -> list[dict]:
+    "Validation and test of each model."
+    one = Population(models)
+    found = {s: judge(one, one.stack(), Rows(one, splits[s], which, losses=False)) for s in ("validation", "test")}
+    return [dict(val=round(float(found["validation"]["score"][r]), 4), test=round(float(found["test"]["score"][r]), 4),
+                 val_loss=round(float(found["validation"]["val_loss"][r]), 4),
+                 test_loss=round(float(found["test"]["val_loss"][r]), 4)) for r in range(len(models))]
+
+
+def first_stage(models, seeds, train, **more):
+    "Prompt tuning, as every arm begins."
+    train_population(Population(models), train, None, EPOCHS, [LR] * len(models), 8, [(s, s) for s in seeds],
+                     progress=False, which=list(range(len(seeds))), accelerator=Alone(torch.device("cpu")), **more)
+
+
+def measured(task: str, seeds, encoder) -> dict:
+    "Rows of one task and some seeds: rows, scores and the masks of the first seed."
+    data, quiet = [load_data(f"nano/{task}", 64, s) for s in seeds], dict(progress=False)
+    quiet["accelerator"] = Alone(torch.device("cpu"))
+    splits = {s: [d[s] for d in data] for s in ("train", "validation")}
+    for name, n in (("test", HELD), ("look", LOOK)): splits[name] = [d["test"].select(range(n)) for d in data]
+    new = lambda n, s: InfoPromptModel(encoder, f"nano/{task}", n_prompt=n, seed=s, **SETTINGS)
+    models = [new(N, s) for s in seeds]
+    first_stage(models, seeds, splits["train"], watch=path)
+    found = [dict(seed=s, **x) for s, x in zip(seeds, scores(models, range(len(seeds)), splits))]
+    rows = [dict(seed=s, arm="stage one", ratio=0., **x)
+            for s, x in zip(seeds, judged(models, list(range(len(seeds))), splits))]
+    runs = [(i, key, m) for i, (s, model) in enumerate(zip(seeds, models))
+            for key, m in arms(model, new(N, s), splits["train"][i], s).items()]
+    masks = {str(key[1]): m.prompt_mask.int().tolist() for i, key, m in runs if i == 0 and key[0] == "importance"}
+    numbers = [int(m.prompt_mask.sum()) * encoder.d_in // CUT for _, _, m in runs]
+    which, before = [i for i, *_ in runs], [m for *_, m in runs]
+    raw = judged(before, which, dict(validation=splits["validation"], test=splits["look"]))
+    again(before, splits["train"], None, which=which, **quiet)
+    fresh = [(i, m) for i, key, m in runs if key[0] == "fresh"]
+    again([m for _, m in fresh], splits["train"], None, which=[i for i, _ in fresh], **quiet)
+    short = [new(round(N * (1 - CONTROL)), s) for s in seeds]
+    first_stage(short, seeds, splits["train"])
+    again(short, splits["train"], None, which=list(range(len(seeds))), **quiet)
+    for (i, (arm, ratio), _), n, x, r in zip(runs, numbers, judged(before, which, splits), raw):
+        rows.append(dict(seed=seeds[i], arm=arm, ratio=ratio, numbers=n, **x, raw_test=r["test"]))
+    rows += [dict(seed=s, arm="short", ratio=CONTROL, numbers=m.prompt.numel(), **x)
+             for s, m, x in zip(seeds, short, judged(short, list(range(len(seeds))), splits))]
+    return dict(task=task, rows=rows, scores=found, masks=masks)
+
+
+def speed(encoder) -> dict:
+    "Seconds of the processor and of the clock for a run of three epochs: alone, and as one of 45."
+    data = load_data("nano/sentiment", 64, 0)["train"]
+    models = [InfoPromptModel(encoder, "nano/sentiment", n_prompt=N, seed=s, **SETTINGS) for s in range(5)]
+    train_population(Population(models), data, None, min(3, EPOCHS), [LR] * 5, 8, [(s, s) for s in range(5)],
+                     progress=False)
+    cut = lambda: [m.prune(data, **shares(r / 10, N)) for r in range(1, 10) for m in models]
+    now = lambda: (time.process_time(), time.perf_counter())
+    def clock(parts):
+        begun = now()
+        for part in parts: again(part, data, progress=False)
+        return [(end - start) / sum(map(len, parts)) for start, end in zip(begun, now())]
+    found = []
+    for repeat in range(3):
+        alone, together = clock([[m] for m in cut()[repeat * 5:repeat * 5 + 3]]), clock([cut()])
+        found.append(dict(alone=alone, together=together, ratio=[a / b for a, b in zip(alone, together)]))
+        print(found[-1], flush=True)
+    return dict(made=made(), runs=45, processor_and_clock=found)
+
+
+def columns(rows: list[dict]) -> dict:
+    "A list for each column."
+    return {k: [r.get(k) for r in rows] for k in dict.fromkeys(k for r in rows for k in r)}
+
+
+def written(state: Path):
+    "Put the parts of all whole tasks into the two files."
+    parts = {t: [state / f"{t}-{SEEDS[at]}.json" for at in range(0, len(SEEDS), STEP)] for t in TASKS}
+    parts = {t: [json.loads(f.read_text()) for f in fs] for t, fs in parts.items() if all(f.is_file() for f in fs)}
+    def line(task):
+        labels = load_data(f"nano/{task}", 64, 0)["test"].select(range(HELD))["label"]
+        return max(map(labels.count, set(labels))) / HELD
+    one = lambda p: dict(majority=line(p[0]["task"]), rows=columns([r for x in p for r in x["rows"]]), masks=p[0]["masks"],
+                         seed=p[0]["scores"][0]["seed"], pieces=p[0]["scores"][0]["pieces"])
+    score = lambda p: columns([{k: v for k, v in s.items() if k != "pieces"} for x in p for s in x["scores"]])
+    origin = next(iter(parts.values()))[0]["made"]
+    write_whole({ROOT / f"infoprompt/assets/{name}.json": json.dumps(
+        dict(made=origin, tasks={t: of(p) for t, p in parts.items()}), separators=(",", ":")).encode()
+        for name, of in (("pruning", one), ("pruning_scores", score))})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: all five")
+    parser.add_argument("--speed", action="store_true", help="only time one population against runs one by one")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    encoder, state = Encoder("nano"), ROOT / "benchmarks/results/checkpoints_pruning"
+    if options.speed:
+        return write_whole({ROOT / "benchmarks/results/pruning_speed.json": json.dumps(speed(encoder)).encode()})
+    for task in options.tasks:
+        for at in range(0, len(SEEDS), STEP):
+            file = state / f"{task}-{SEEDS[at]}.json"
+            if file.is_file(): continue
+            begun = time.process_time()
+            part = measured(task, list(SEEDS[at:at + STEP]), encoder)
+            write_whole({file: json.dumps(part | dict(made=made())).encode()})
+            print(task, SEEDS[at], f"{time.process_time() - begun:.0f} s of the processor", flush=True)
+        written(state)
+
+
+if __name__ == "__main__":
+    main()
