@@ -48,32 +48,35 @@ def places(text, fault):
         w in FLIPS if fault == 'number' else w in STEMS and i and text[i - 1] in AUXILIARIES if fault == 'form' else
         w in ('the', 'my', 'our', 'in', 'by'))]
 
-# %% ../../nbs/reference/nano/family.ipynb #a2f3dac7
+# %% ../../nbs/reference/nano/family.ipynb #4e9d5eff
 def judged(r, label, fault):
     "A sentence that is right, or has one fault."
     text = until(lambda: maybe_ill(r, False)[0], lambda text: places(text, fault))
     if label == 'acceptable': return dict(text=text, label=label)
     i = r.choice(places(text, fault))
-    new = {'number': lambda: [FLIPS[text[i]]], 'form': lambda: [STEMS[text[i]]], 'order': lambda: [text[i + 1], text[i]]}[fault]()
+    new = [text[i + 1], text[i]] if fault == 'order' else [(FLIPS if fault == 'number' else STEMS)[text[i]]]
     return dict(text=[*text[:i], *new, *text[i + len(new):]], label=label)
 
-# %% ../../nbs/reference/nano/family.ipynb #c3610058
+# %% ../../nbs/reference/nano/family.ipynb #cd2adafc
 def _member(kind, like, draw, labels=None, ask=None):
-    return dict(type=kind, labels=labels or NANO_TASKS[like]['labels'], ask=ask or NANO_TASKS[like]['ask'], draw=draw,
-                paired='{pair}' in (ask or NANO_TASKS[like]['ask']))
+    return dict(type=kind, labels=labels or NANO_TASKS[like]['labels'], ask=ask or NANO_TASKS[like]['ask'], draw=draw)
 
-_WORDS = lambda *words: {w: w for w in words}
-_ASKED = '[CLS] {{text}} {} [MASK] . [SEP]'.format
+def _words(text): return {w: w for w in text.split()}
+
+_TIME, _TOPIC = (f'[CLS] {{text}} {ask} [MASK] . [SEP]' for ask in ('it happens', 'it was about'))
+_TENSES, _TOPICS = _words('before now later'), _words('food film travel work shop')
 FAMILY = {
-    **{f'sentiment-{t}': _member('sentiment', 'sentiment', partial(opined, topic=t)) for t in ('food', 'film', 'travel', 'shop')},
-    'tense-opinion': _member('content', '', partial(opined, asked='tense'), _WORDS('before', 'now', 'later'), _ASKED('it happens')),
-    'tense-fact': _member('content', '', happened, _WORDS('before', 'now', 'later'), _ASKED('it happens')),
-    'topic': _member('content', '', partial(opined, asked='topic'), _WORDS('food', 'film', 'travel', 'work', 'shop'), _ASKED('it was about')),
-    **{f'relation-{name}': _member('relation', 'relation', partial(row, task='relation'), _WORDS(*pair)) for name, pair in dict(
-        firm=('employer', 'founder'), place=('home', 'origin'), thing=('owner', 'maker')).items()},
+    **{f'sentiment-{t}': _member('sentiment', 'sentiment', partial(opined, topic=t))
+       for t in ('food', 'film', 'travel', 'shop')},
+    'tense-opinion': _member('content', '', partial(opined, asked='tense'), _TENSES, _TIME),
+    'tense-fact': _member('content', '', happened, _TENSES, _TIME),
+    'topic': _member('content', '', partial(opined, asked='topic'), _TOPICS, _TOPIC),
+    **{f'relation-{name}': _member('relation', 'relation', partial(row, task='relation'), _words(pair))
+       for name, pair in dict(firm='employer founder', place='home origin', thing='owner maker').items()},
     **{f'{asked}-{name}': _member('pair', asked, partial(compared, asked=asked, nature=name == 'nature'))
        for asked in ('paraphrase', 'entailment') for name in ('nature', 'made')},
-    **{f'fault-{name}': _member('acceptability', 'acceptability', partial(judged, fault=name)) for name in ('number', 'form', 'order')}}
+    **{f'fault-{name}': _member('acceptability', 'acceptability', partial(judged, fault=name))
+       for name in ('number', 'form', 'order')}}
 
 # %% ../../nbs/reference/nano/family.ipynb #50f4f79f
 def family_rows(
