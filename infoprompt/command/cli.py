@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'BEFORE_IMPORT', 'guarded', 'command', 'show_version', 'main', 'aligned', 'report', 'score_table', 'train',
-           'print_json', 'listed', 'sweep', 'predict', 'evaluate', 'tasks', 'spread', 'info']
+           'print_json', 'sweep', 'predict', 'evaluate', 'library', 'tasks', 'spread', 'info']
 
 # %% ../../nbs/reference/command/cli.ipynb #a557d15c
 import inspect, os, sys
@@ -17,7 +17,7 @@ import typer
 from fastcore.docments import docments
 
 from ..base.endings import Diverged, heeding, spoken
-from .options import Program, check_options, last_words, leave, one_line, to_json
+from .options import Program, check_options, last_words, leave, listed, one_line, to_json
 
 # %% ../../nbs/reference/command/cli.ipynb #a5ced00a
 app = typer.Typer(cls=Program, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -127,8 +127,9 @@ def train(
     beta:float=.1,  # weight of the representation loss; 0: off
     gamma:float=.05,  # weight of the head loss; 0: off
     k:int=32,  # negatives
-    init:str|None=None,  # start: informed (nano's), vocab (others'), random, label, text:WORDS, mask, zero, saved:DIR
+    init:str|None=None,  # informed (nano's), vocab (others'), random, label, text:WORDS, mask, zero, saved:DIR, task:ID
     head_init:str="label",  # start of the head: label (words) or probe (for encoders without a language model)
+    head:str="trained",  # trained, or fixed at the label words: then the prompt holds all, and can travel
     epochs:int=30,  # passes over the training rows
     lr:float|None=None,  # peak learning rate; default 0.001 as published, but 0.01 for nano
     preset:str="measured",  # defaults of --init and --lr: measured (on this encoder, if it was) or published
@@ -167,17 +168,6 @@ def print_json(
 ):
     "Print one JSON object on one line."
     print(to_json(values))
-
-# %% ../../nbs/reference/command/cli.ipynb #3b4c158d
-def listed(
-    text:str,  # "0,0.1,1"
-    kind,  # int, float or str
-) -> list:  # a value of another kind stays text, for `check` to refuse
-    "The values of an option."
-    def value(part):
-        try: return kind(part)
-        except ValueError: return part
-    return [value(part) for part in text.split(",")]
 
 # %% ../../nbs/reference/command/cli.ipynb #4b0a8ba5
 @command("infoprompt sweep", "infoprompt sweep --beta 0,0.1,1 --gamma 0,0.05 --seeds 10",
@@ -272,6 +262,26 @@ def evaluate(
     model = load_prompt(folder, encoder)
     n, found = judged(model, dict(task=task, data=data, file=file, text=text, label=label))
     report([dict(prompt=p, rows=n) | scores for p, scores in found.items()], json)
+
+# %% ../../nbs/reference/command/cli.ipynb #11b00002
+@command("infoprompt library add my-library my-run", "infoprompt library list my-library",
+         "infoprompt library find my-library --task nano/topic --shots 64")
+def library(
+    action:str,  # add, list or find
+    folder:str,  # the library
+    prompt:str|None=None,  # for add: a folder that `infoprompt train --head fixed` wrote
+    *,
+    name:str="",  # for add: what to call the prompt; default: its folder's name
+    task:str="nano/sentiment",  # for find: the task whose rows are asked
+    data:str|None=None,  # for find: where the rows are; default: the task's own
+    shots:int=64,  # for find: labelled rows to look at; 0: all
+    data_seed:int=0,  # for find: seed that draws the rows
+    encoder:str|None=None,  # for find: where the encoder is now, if it has moved
+    json:bool=False,  # print JSON
+):
+    "Keep prompts in a folder, and ask which of them to start from."
+    from infoprompt.command.runs import asked
+    report(asked(action, folder, prompt, name, task, data, shots or None, data_seed, encoder), json)
 
 # %% ../../nbs/reference/command/cli.ipynb #0ea3fa0b
 @command("infoprompt tasks", "infoprompt tasks --json")
