@@ -30,6 +30,7 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               evidence=["benchmarks/results/evidence_*.parquet"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
+              transfer=["infoprompt/assets/transfer_*.parquet", "infoprompt/assets/transfer_prompts.safetensors"],
               nano_js=["benchmarks/results/nano_js.json"],
               step_vs_peft=["benchmarks/results/step_vs_peft.json"],
               step_vs_peft_2_threads=["benchmarks/results/step_vs_peft_2_threads.json"])
