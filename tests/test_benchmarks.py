@@ -241,7 +241,8 @@ def test_transfer(script):
     chosen = "tense-fact", "relation-place", "relation-firm"
     module, project = script("transfer", "--tasks", *chosen, "--targets", "relation-place", "--seeds", "2", **small)
     module.main()
-    tables = {name: pd.read_parquet(project / f"infoprompt/assets/transfer_{name}.parquet") for name in ("matrix", "starts")}
+    tables = {name: pd.read_parquet(project / f"infoprompt/assets/transfer_{name}.parquet")
+              for name in ("matrix", "starts")}
     assert len(tables["matrix"]) == 2 * 2 * 3 * 4 and set(tables["matrix"]["terms"]) == {"plain", "terms"}
     starts = tables["starts"].query("terms == 'plain'")
     assert starts["start"].tolist() == [s for s in ("usual", "same type", "other type", "labels") for _ in range(2)]

@@ -1,4 +1,4 @@
-"Prompts that travel: similarities against those that Su et al. released, fixed heads, retrieval, the library, bad input."
+"Prompts that travel: similarities against released ones, fixed heads, retrieval, the library, bad input."
 import json
 
 import numpy as np
@@ -130,7 +130,8 @@ def test_regret_falls_with_every_source_that_is_tried():
     scores, likeness = np.random.default_rng(1).random((2, 9))
     lost = [regret(scores, likeness, k) for k in range(1, 10)]
     assert lost == sorted(lost, reverse=True) and lost[-1] == 0 and regret(scores, scores) == 0
-    table = pd.DataFrame([(s, t, .5 + .1 * (s == t)) for s in "abc" for t in "abc"], columns=["source", "target", "score"])
+    pairs = [(s, t, .5 + .1 * (s == t)) for s in "abc" for t in "abc"]
+    table = pd.DataFrame(pairs, columns=["source", "target", "score"])
     assert random_regret(others(table)) == 0
 
 
@@ -151,8 +152,8 @@ def test_a_library(library, tmp_path):
 
 
 @pytest.mark.parametrize("folder, says", [
-    (dict(), "has a prompt called 'one'"), (dict(head="trained"), "head='fixed'"), (dict(n_prompt=2), "library for each length"),
-    (dict(prompt="instance"), "prompt='free'")])
+    (dict(), "has a prompt called 'one'"), (dict(head="trained"), "head='fixed'"),
+    (dict(n_prompt=2), "library for each length"), (dict(prompt="instance"), "prompt='free'")])
 def test_what_a_library_does_not_take(library, tmp_path, folder, says):
     name = "one" if not folder else "other"
     with pytest.raises(InputError, match=says): add(library, made(tmp_path / "new", **folder), name)
@@ -180,7 +181,8 @@ def test_what_cannot_be_found(library, tmp_path):
     with pytest.raises(InputError, match="no labels"): find(library, "nano/topic", ["a text"], NANO)
     task = Task("mine", verbalizer=dict(a="food", b="film"), template="[CLS] {text} [P] [MASK] [SEP]")
     add(library, made(tmp_path / "new", task), "three")
-    with pytest.raises(InputError, match="'three' was trained with the template"): find(library, "nano/topic", rows, NANO)
+    with pytest.raises(InputError, match="'three' was trained with the template"):
+        find(library, "nano/topic", rows, NANO)
     add(tmp_path / "single", made(tmp_path / "alone"))
     with pytest.raises(InputError, match="leaves no choice"): find(tmp_path / "single", "nano/topic", rows, NANO)
 
@@ -194,7 +196,8 @@ def test_averages():
 def test_the_command(library, tmp_path):
     made(tmp_path / "new", seed=5)
     assert call("library", "add", library, tmp_path / "new").exit_code == 0
-    assert [row["name"] for row in json.loads(call("library", "list", library, "--json").stdout)] == ["new", "one", "two"]
+    told = json.loads(call("library", "list", library, "--json").stdout)
+    assert [row["name"] for row in told] == ["new", "one", "two"]
     found = call("library", "find", library, "--task", "nano/tense-fact", "--shots", "12", "--json")
     assert {row["name"] for row in json.loads(found.stdout)} == {"new", "one", "two"}
     refused(call("library", "add", library, tmp_path / "new"), "has a prompt called 'new'")

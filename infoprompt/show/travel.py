@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VECTOR_KINDS', 'REAL_TYPES', 'TYPE_OF', 'MODELS', 'NOT_YET', 'VIEWS', 'stored_table', 'others', 'rank_correlation',
            'regret', 'judged', 'random_regret', 'real_pairs', 'fig_real', 'fig_norm', 'fig_pick', 'between', 'win_odds',
-           'mapped', 'fig_map']
+           'mapped', 'fig_map', 'arrival', 'raced']
 
 # %% ../../nbs/reference/show/travel.ipynb #1a22d884
 from functools import cache
@@ -231,3 +231,25 @@ def fig_map(
     says = "{view}: other tasks' prompts {mean:.2f} on average, {best:.2f} at best"
     return say(fig, says, "A square of {n:d} targets by {n:d} sources, a number in each cell. " + says, view=view,
                n=len(cells), mean=float(np.nanmean(away)), best=float(np.nanmax(away)))
+
+# %% ../../nbs/reference/show/travel.ipynb #068ca423
+def arrival(
+    curve,  # validation cross-entropy by epoch, the start first
+    mark:float,  # nats
+) -> int:  # epochs; 0 if the start itself is there
+    "The first epoch that reaches the mark."
+    return int((np.asarray(curve) <= mark).argmax())
+
+# %% ../../nbs/reference/show/travel.ipynb #a9eef4af
+def raced(
+    table:pd.DataFrame,  # of the stored starts, one kind of sources
+    slack:float=.02,  # nats
+) -> pd.DataFrame:  # one row a run: target, start, seed, gain in score, and epochs saved, against the usual start
+    "Each start against the usual one."
+    usual = {(r.target, r.seed): r for r in table[table["start"] == "usual"].itertuples()}
+    def one(r):
+        twin = usual[r.target, r.seed]
+        mark = max(min(r.curve), min(twin.curve)) + slack
+        return dict(target=r.target, start=r.start, seed=r.seed, gain=r.score - twin.score,
+                    saved=arrival(twin.curve, mark) - arrival(r.curve, mark))
+    return pd.DataFrame([one(r) for r in table[table["start"] != "usual"].itertuples()])
