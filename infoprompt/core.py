@@ -29,7 +29,7 @@ from .engine.masks import wear
 from .engine.population import Population, all_logits, train_population
 from .method.objective import Objective
 from .method.settings import defaults
-from .method.starts import begin as choose_start
+from .method.starts import begin as choose_start, origin
 
 # %% ../nbs/02_model.ipynb #d00d0002
 _all_ = ["load_data", "Task", "InputError"]
@@ -45,6 +45,7 @@ class InfoPromptModel(Objective, ModelHubMixin, library_name="infoprompt", tags=
     ):
         super().__init__(encoder, task, **settings)
         self.history, self.scores, self.fitted, self.reserved, self.stopped = None, {}, {}, {}, {}
+        self.source = origin(self)
 
 # %% ../nbs/02_model.ipynb #523d5c86
 @patch
@@ -198,7 +199,7 @@ def describe(
     "All that is needed to rebuild the model, and where it comes from."
     e, versions = self.encoder, {p: version(p) for p in ("infoprompt", "torch", "transformers")}
     return dict(encoder=e.name, task=asdict(self.task), **self.settings, fingerprint=e.fingerprint,
-                fitted=self.fitted, scores=self.scores, versions=versions)
+                fitted=self.fitted, scores=self.scores, source=self.source, versions=versions)
 
 # %% ../nbs/02_model.ipynb #7441409b
 @patch
@@ -286,10 +287,11 @@ def _from_pretrained(cls:InfoPromptModel, *, model_id, encoder=None, **hub):
     "Build the model from its config and fill in the saved tensors."
     config, tensors = read_saved(model_id, **hub)
     wanted = {*inspect.signature(Objective.__init__).parameters} - {"self"}
-    wrong = f" lacks {', '.join(missing[:3])}" if (missing := sorted(wanted - {*config})) else misfit(config, SAVED, "")
+    lacks = f" lacks {', '.join(sorted(wanted - {*config})[:3])}" if wanted - {*config} else ""
+    wrong = lacks or misfit(config, SAVED, "") or misfit(config.get("source", {}), {str: str}, "['source']")
     if wrong: raise InputError(f"{str(model_id)!r} holds no saved prompt: its config{wrong}; "
                                "give a folder that save_pretrained wrote")
-    settings = {k: v for k, v in config.items() if k not in ("fingerprint", "fitted", "scores", "versions")}
+    settings = {k: v for k, v in config.items() if k not in ("fingerprint", "fitted", "scores", "source", "versions")}
     if encoder is not None: settings["encoder"] = encoder
     if settings["init"].startswith("saved:"): settings["init"] = "zero"
     model = cls(**settings)
@@ -297,7 +299,8 @@ def _from_pretrained(cls:InfoPromptModel, *, model_id, encoder=None, **hub):
     model.reserved = {k: tensors.pop(k) for k in RESERVED if k in tensors}
     model.load_state_dict(tensors)
     if "prompt_mask" in model.reserved: wear(model, model.reserved.pop("prompt_mask"))
-    model.settings["init"], model.fitted, model.scores = config["init"], config["fitted"], config["scores"]
+    model.settings["init"], model.source = config["init"], config.get("source", {})
+    model.fitted, model.scores = config["fitted"], config["scores"]
     return model
 
 # %% ../nbs/02_model.ipynb #504ff708

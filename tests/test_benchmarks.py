@@ -347,6 +347,24 @@ def test_real_input(script, tmp_path, shared_data):
     assert methods == {"majority", "untrained", "probe", "plain", "InfoPrompt"}
 
 
+def test_transfer(script):
+    small = dict(EPOCHS=1, SHOTS=8, JUDGED=8)
+    chosen = "tense-fact", "relation-place", "relation-firm"
+    module, project = script("transfer", "--tasks", *chosen, "--targets", "relation-place", "--seeds", "2", **small)
+    module.main()
+    tables = {name: pd.read_parquet(project / f"infoprompt/assets/transfer_{name}.parquet")
+              for name in ("matrix", "starts")}
+    assert len(tables["matrix"]) == 2 * 2 * 3 * 4 and set(tables["matrix"]["terms"]) == {"plain", "terms"}
+    starts = tables["starts"].query("terms == 'plain'")
+    assert starts["start"].tolist() == [s for s in ("usual", "same type", "other type", "labels") for _ in range(2)]
+    assert starts.query("start == 'same type'")["source"].tolist() == ["relation-firm"] * 2
+    facts, prompts = read_whole(project / "infoprompt/assets/transfer_prompts.safetensors")
+    assert set(prompts) == set(chosen) and all(p.shape == (2, 4, 64) for p in prompts.values())
+    before = {p: p.stat().st_mtime_ns for p in (project / "benchmarks/results/checkpoints_transfer").iterdir()}
+    module.main()
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
 def test_training_run(script):
     module, project = script("training_run", SEEDS=range(1), SHOTS=8, EPOCHS=1)
     module.main()

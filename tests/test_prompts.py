@@ -250,7 +250,7 @@ def test_a_start_is_a_function_of_its_seed(init, encoders):
     assert not torch.equal(start_prompt(init, 4, e, seed=3), start_prompt(init, 4, e, seed=4))
 
 
-@pytest.mark.parametrize("init", [n for n in STARTS if n not in ("text", "saved")] + ["text:good"])
+@pytest.mark.parametrize("init", [n for n in STARTS if n not in ("text", "saved", "task")] + ["text:good"])
 def test_a_start_is_the_callers_own_copy(init, encoders):
     e = encoders["bert"]
     before = e.words.clone()

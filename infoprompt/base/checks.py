@@ -25,7 +25,7 @@ class InputWarning(UserWarning):
 CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), rep_critic=("bilinear", "dot", "released"),
                head_negatives=("context", "vocab", "population", "population_stopped"),
                rep_negatives=("null", "reference", "population", "population_stopped"), bottleneck=(False, True),
-               head_init=("label", "probe"), weighting=("constant", "fading", "rising"),
+               head_init=("label", "probe"), head=("trained", "fixed"), weighting=("constant", "fading", "rising"),
                preset=("measured", "published"), by=("importance", "reversed", "random", "signed", "norm"),
                mixed_precision=("no", "bf16"), optimizer=("adamw", "sgd", "adamw_sgd"), resume=(False, True),
                progress=(False, True), uneven=(False, True), trust_remote_code=(False, True))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'BEFORE_IMPORT', 'guarded', 'command', 'show_version', 'main', 'report', 'score_table', 'train', 'print_json',
-           'sweep', 'predict', 'evaluate', 'prune', 'tasks', 'spread', 'info']
+           'sweep', 'predict', 'evaluate', 'library', 'prune', 'tasks', 'spread', 'info']
 
 # %% ../../nbs/reference/command/cli.ipynb #a557d15c
 import inspect, os, sys
@@ -117,8 +117,9 @@ def train(
     beta:float=.1,  # weight of the representation loss; 0: off
     gamma:float=.05,  # weight of the head loss; 0: off
     k:int=32,  # negatives
-    init:str|None=None,  # start: informed (nano's), vocab (others'), random, label, text:WORDS, mask, zero, saved:DIR
+    init:str|None=None,  # informed (nano's), vocab (others'), random, label, text:WORDS, mask, zero, saved:DIR, task:ID
     head_init:str="label",  # start of the head: label (words) or probe (for encoders without a language model)
+    head:str="trained",  # trained, or fixed at the label words: then the prompt holds all, and can travel
     epochs:int=30,  # passes over the training rows
     lr:float|None=None,  # peak learning rate; default 0.001 as published, but 0.01 for nano
     preset:str="measured",  # defaults of --init and --lr: measured (on this encoder, if it was) or published
@@ -251,6 +252,26 @@ def evaluate(
     model = load_prompt(folder, encoder)
     n, found = judged(model, dict(task=task, data=data, file=file, text=text, label=label))
     report([dict(prompt=p, rows=n) | scores for p, scores in found.items()], json)
+
+# %% ../../nbs/reference/command/cli.ipynb #11b00002
+@command("infoprompt library add my-library my-run", "infoprompt library list my-library",
+         "infoprompt library find my-library --task nano/topic --shots 64")
+def library(
+    action:str,  # add, list or find
+    folder:str,  # the library
+    prompt:str|None=None,  # for add: a folder that `infoprompt train --head fixed` wrote
+    *,
+    name:str="",  # for add: what to call the prompt; default: its folder's name
+    task:str="nano/sentiment",  # for find: the task whose rows are asked
+    data:str|None=None,  # for find: where the rows are; default: the task's own
+    shots:int=64,  # for find: labelled rows to look at; 0: all
+    data_seed:int=0,  # for find: seed that draws the rows
+    encoder:str|None=None,  # for find: where the encoder is now, if it has moved
+    json:bool=False,  # print JSON
+):
+    "Keep prompts in a folder, and ask which of them to start from."
+    from infoprompt.command.runs import asked
+    report(asked(action, folder, prompt, name, task, data, shots or None, data_seed, encoder), json)
 
 # %% ../../nbs/reference/command/cli.ipynb #7f05fb4a
 @command("infoprompt prune my-run", "infoprompt prune my-run --ratios 0.3,0.5,0.7 --out my-run-pruned",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NONE', 'leave', 'words_checked', 'Program', 'as_typed', 'one_line', 'last_words', 'shape_of', 'check_options',
-           'to_json', 'aligned', 'listed']
+           'listed', 'to_json', 'aligned']
 
 # %% ../../nbs/reference/command/options.ipynb #0b710a02
 import json, re, sys
@@ -106,6 +106,17 @@ def check_options(
             if rule and one is not None and one != NONE.get(name): checked(rule, one, f"{name}{where} is")
         if misfit(value, shape_of(kind)):
             raise InputError(f"{name}{where} is {brief(value)}: give {getattr(kind, '__name__', kind)}")
+
+# %% ../../nbs/reference/command/options.ipynb #3b4c158d
+def listed(
+    text:str,  # "0,0.1,1"
+    kind,  # int, float or str
+) -> list:  # a value of another kind stays text, for `check` to refuse
+    "The values of an option."
+    def value(part):
+        try: return kind(part)
+        except ValueError: return part
+    return [value(part) for part in text.split(",")]
 
 # %% ../../nbs/reference/command/options.ipynb #a5ced00f
 def to_json(

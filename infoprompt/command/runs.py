@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WRITTEN', 'label_words', 'task_of', 'folder_of', 'settle', 'read_run', 'claimed', 'start', 'yours', 'run_page',
            'save_run', 'train_run', 'prune_run', 'parse_line', 'lines_of', 'read_rows', 'labelled_rows', 'judged',
-           'predictions', 'load_prompt', 'facts']
+           'predictions', 'load_prompt', 'facts', 'asked']
 
 # %% ../../nbs/reference/command/runs.ipynb #15b636d5
 import os, re, sys
@@ -115,7 +115,7 @@ def start(
     "Rows and an untrained model."
     task = task_of(o)
     data = load_data(task, o["shots"] or None, o["data_seed"], o["data"], o["uneven"])
-    settings = {k: o[k] for k in ("n_prompt", "beta", "gamma", "k", "init", "head_init", "seed", "preset")}
+    settings = {k: o[k] for k in ("n_prompt", "beta", "gamma", "k", "init", "head_init", "head", "seed", "preset")}
     return data, InfoPromptModel(o["encoder"], task, **settings)
 
 # %% ../../nbs/reference/command/runs.ipynb #ab5f0002
@@ -311,6 +311,25 @@ def facts(
     words = nearest(params["prompt"].detach(), model.encoder)["words"].tolist() if "prompt" in params else []
     return dict(task=model.task.name, labels=model.task.verbalizer, template=model.task.template,
                 encoder=model.encoder.name, fingerprint="that of the encoder here",
-                settings=model.settings, fitted=model.fitted, scores=model.scores,
+                settings=model.settings, source=model.source, fitted=model.fitted, scores=model.scores,
                 trained=sum(p.numel() for p in params.values() if p.requires_grad), pruned=kept(model), nearest=words,
                 versions=c["versions"])
+
+# %% ../../nbs/reference/command/runs.ipynb #11b00003
+def asked(
+    action:str,  # "add", "list" or "find"; raises InputError for another
+    folder:str,  # the library
+    prompt,  # for add: a saved prompt
+    name:str,  # for add: what to call it
+    task:str,  # for find: the target
+    *rows,  # for find: data, shots, seed, and where the encoder is
+) -> list:  # dicts
+    "What `library` does and tells."
+    from infoprompt.study.library import add, find, listed
+    if action == "list": return listed(folder).to_dict("records")
+    if action == "add":
+        if not prompt: raise InputError("library add needs a prompt: infoprompt library add LIBRARY FOLDER")
+        return [dict(library=folder, added=add(folder, prompt, name))]
+    if action != "find": raise InputError(f"library {action}: choose add, list or find")
+    data, shots, seed, encoder = rows
+    return find(folder, task, load_data(task, shots, seed, data)["train"], encoder).to_dict("records")

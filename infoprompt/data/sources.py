@@ -15,6 +15,7 @@ import numpy as np, pandas as pd
 
 from ..base.checks import InputError, brief, check, whole_characters
 from .tables import TABLES, Columns, as_columns, brief_error, columns_of, plain, read_table
+from ..nano.family import FAMILY, family_rows
 from ..nano.grammar import NANO_TASKS, sentences
 
 # %% ../../nbs/reference/data/sources.ipynb #50abe01e
@@ -84,7 +85,9 @@ def _read_hub(name):
 
 # %% ../../nbs/reference/data/sources.ipynb #d48052c1
 NANO_ROWS = 5000
-_nano_rows = cache(partial(sentences, n=NANO_ROWS, seed=0))
+
+@cache
+def _nano_rows(name): return (family_rows if name in FAMILY else sentences)(name, NANO_ROWS, 0)
 
 def _read_nano(name): return {"train": Columns(as_columns(_nano_rows(name)))}
 
@@ -111,7 +114,7 @@ def read_splits(
     name, path = str(data), Path(data).expanduser()
     if path.is_dir(): return _read_folder(path)
     if path.is_file(): return {"train": read_table(path)}
-    if name.startswith("nano/") and name[5:] in NANO_TASKS: return _read_nano(name[5:])
+    if name.startswith("nano/") and name[5:] in NANO_TASKS | FAMILY: return _read_nano(name[5:])
     if _is_hub_id(name): return _read_hub(name)
     raise InputError(f"no file or folder {name!r}: check the path, or give a hub id such as nyu-mll/glue:rte")
 

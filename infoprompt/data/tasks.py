@@ -17,6 +17,7 @@ from ..base.checks import InputError, InputWarning, brief, check
 from .labels import class_indices, counted, has_labels, kind_of, label_values, name_of, number_of
 from .sources import check_texts, few_shot, hold_out, is_hub, read_splits
 from .tables import as_columns, columns_of, pick_rows, plain
+from ..nano.family import FAMILY
 from ..nano.grammar import NANO_TASKS
 
 # %% ../../nbs/reference/data/tasks.ipynb #0542e028
@@ -125,13 +126,13 @@ _PAPER = [
 # %% ../../nbs/reference/data/tasks.ipynb #385f2464
 _NANO_METRICS = {"acceptability": ("accuracy", "matthews"), "paraphrase": ("accuracy", "f1")}
 
-def _nano_task(name):
-    columns = ("text", "pair") if name in ("paraphrase", "entailment") else ("text",)
-    return Task(f"nano/{name}", columns, "label", NANO_TASKS[name]["labels"], data=f"nano/{name}",
-                ask=NANO_TASKS[name]["ask"], metrics=_NANO_METRICS.get(name, ("accuracy",)))
+def _nano_task(name, own):
+    columns = ("text", "pair") if "{pair}" in own["ask"] else ("text",)
+    return Task(f"nano/{name}", columns, "label", own["labels"], data=f"nano/{name}", ask=own["ask"],
+                metrics=_NANO_METRICS.get(name, ("accuracy",)))
 
 # %% ../../nbs/reference/data/tasks.ipynb #d98d7d45
-TASKS = {t.name: t for t in _PAPER + [_nano_task(n) for n in NANO_TASKS if n != "entities"]}
+TASKS = {t.name: t for t in _PAPER + [_nano_task(*item) for item in (NANO_TASKS | FAMILY).items()]}
 
 # %% ../../nbs/reference/data/tasks.ipynb #6c9448e1
 def get_task(

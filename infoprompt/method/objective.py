@@ -52,6 +52,7 @@ class Objective(Waiting):
         rep_negatives:str="null",  # "null" (after the released code), "reference", or those of `peers.PEERS` (ours)
         bottleneck:bool=False,  # the released code's Gaussian bottleneck; rep_critic="released" switches it on
         head_init:str="label",  # start of the head: "label" words, or the "probe" of `starts.probe_head` (ours)
+        head:str="trained",  # "trained", or "fixed" at the label words: what is learned is all in the prompt
         weighting:str="constant",  # β and γ over a training run: "constant", "fading" to 0 or "rising" from 0 (ours)
         seed:int=0,  # seed of the start
         preset:str="measured",  # which defaults: "measured" on this encoder, or "published"; see `settings.defaults`
@@ -61,7 +62,7 @@ class Objective(Waiting):
         self.settings = check_settings(dict(
             n_prompt=n_prompt, beta=beta, gamma=gamma, k=k, init=init, prompt=prompt, head_critic=head_critic,
             head_negatives=head_negatives, rep_critic=rep_critic, rep_negatives=rep_negatives, bottleneck=bottleneck,
-            head_init=head_init, weighting=weighting, seed=seed, preset=preset))
+            head_init=head_init, head=head, weighting=weighting, seed=seed, preset=preset))
         self.task = get_task(task)
         object.__setattr__(self, "encoder", encoder if isinstance(encoder, Encoder) else Encoder(encoder))
         self._start()
@@ -96,7 +97,7 @@ def _start(self:Objective):
     if released or s["bottleneck"]:
         tube = bottleneck_params(e.d_in, e.d_out, source("bottleneck"))
         params |= {f"bottleneck_{k}": p for k, p in tube.items() if released or k != "critic"}
-    for k, p in params.items(): self.register_parameter(k, nn.Parameter(p))
+    for k, p in params.items(): self.register_parameter(k, nn.Parameter(p, k != "head" or s["head"] == "trained"))
     self.register_buffer("label_bias", bias, persistent=False)
     self.to(e.words.device).wait()
 

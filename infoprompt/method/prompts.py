@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STARTS', 'nano', 'TEMPLATES', 'place', 'read', 'vocab_start', 'frozen', 'grad_norm', 'nearest', 'random_start',
-           'text_start', 'saved_start', 'start_prompt', 'unprompted', 'instance_params', 'instance_prompt', 'places',
-           'fig_slots']
+           'text_start', 'saved_start', 'task_start', 'start_prompt', 'unprompted', 'instance_params',
+           'instance_prompt', 'places', 'fig_slots']
 
 # %% ../../nbs/01_soft_prompts.ipynb #897aa6f1
 from functools import cache
@@ -20,7 +20,7 @@ from ..base.files import read_whole
 from ..data.tasks import PAIR, PREFIX, SINGLE
 from ..data.templates import collate, encode, parse, positions, slot_counts
 from .encoders import Encoder
-from ..show.figures import fig_strip, say
+from ..show.figures import ASSETS, fig_strip, say
 
 # %% ../../nbs/01_soft_prompts.ipynb #94ae730d
 def place(
@@ -106,6 +106,20 @@ def saved_start(n, encoder, folder):
                          f"here ({n}, {encoder.d_in}) is needed: choose the n_prompt and encoder it was trained with")
     return prompt
 
+# %% ../../nbs/01_soft_prompts.ipynb #11a00001
+def task_start(n, encoder, name):
+    "The stored prompt of a task of nano's family that does best on validation (`benchmarks/transfer.py`)."
+    facts, prompts = read_whole(ASSETS/"transfer_prompts.safetensors")
+    task = name.removeprefix("nano/")
+    if task not in prompts:
+        raise InputError(f"no prompt is stored for the task {name!r}: choose one of "
+                         f"{', '.join(f'nano/{t}' for t in prompts)}, or give saved:folder")
+    if encoder.fingerprint["weights"] != facts["made"]["nano"] or n != prompts[task].shape[1]:
+        raise InputError(f"the stored prompt of {name!r} has {prompts[task].shape[1]} vectors and is for the encoder "
+                         "nano: choose these, or give saved:folder")
+    losses = facts["val_loss"][task]
+    return prompts[task][losses.index(min(losses))]
+
 # %% ../../nbs/01_soft_prompts.ipynb #2063bacf
 STARTS = dict(
     random=lambda n, e, g, arg, labels: random_start(n, e, g),
@@ -116,11 +130,12 @@ STARTS = dict(
     text=lambda n, e, g, arg, labels: text_start(n, e, arg),
     mask=lambda n, e, g, arg, labels: e.words[[e.tokenizer.mask_token_id] * n],
     zero=lambda n, e, g, arg, labels: torch.zeros(n, e.d_in),
-    saved=lambda n, e, g, arg, labels: saved_start(n, e, arg))
+    saved=lambda n, e, g, arg, labels: saved_start(n, e, arg),
+    task=lambda n, e, g, arg, labels: task_start(n, e, arg))
 
 # %% ../../nbs/01_soft_prompts.ipynb #a97fcbdb
 def start_prompt(
-    init:str,  # "random", "unit", "vocab", "informed", "label", "mask", "zero", "text:some words" or "saved:folder"
+    init:str,  # "random", "unit", "vocab", "informed", "label", "mask", "zero", "text:words", "saved:folder", "task:id"
     n_prompt:int,  # prompt vectors, 1 or more
     encoder,  # an `Encoder`
     labels=(),  # label words, for "label"

@@ -32,6 +32,8 @@ def check_settings(
     "Refuse settings that cannot work."
     settings = check(**settings)
     if settings["init"].startswith("informed"): many(settings["init"])
+    if (settings["head"], settings["head_init"]) == ("fixed", "probe"):
+        raise InputError("head='fixed' keeps the label words, head_init='probe' replaces them: leave out one of them")
     return settings
 
 # %% ../../nbs/reference/method/settings.ipynb #dfa17b01

@@ -6,7 +6,7 @@
 __all__ = ['TOPICS', 'KINDS', 'PLACES', 'CITIES', 'THINGS', 'MOODS', 'OPINIONS', 'ACTS', 'PEOPLE', 'SURNAMES', 'TAILS', 'ORGS',
            'ROLES', 'PLAIN', 'TENSES', 'NEGATIONS', 'VERBS', 'RELATIONS', 'FLIPS', 'STEMS', 'MARKS', 'NANO_TASKS',
            'QUESTIONS', 'CUES', 'past', 'verb', 'be', 'person', 'clause', 'opinion', 'fact', 'say', 'weaker', 'other',
-           'pair', 'relate', 'relation', 'corrupt', 'maybe_ill', 'kept_back', 'row', 'sentences']
+           'pair', 'relate', 'relation', 'corrupt', 'maybe_ill', 'kept_back', 'row', 'distinct', 'sentences']
 
 # %% ../../nbs/reference/nano/grammar.ipynb #8d740f46
 import random
@@ -246,6 +246,27 @@ def row(r, task, label):
     a, b, _ = pair(r, r.choice(ways))
     return dict(text=a, pair=b, label=label)
 
+# %% ../../nbs/reference/nano/grammar.ipynb #7a1c188a
+def distinct(
+    task: str,  # the task's name
+    labels,     # names of its classes
+    draw,       # (random.Random, label) -> a row of token lists: text (and pair) and label, or tokens and tags
+    n: int,     # number of rows
+    seed: int,  # the same seed gives the same rows
+) -> list:      # rows as dicts; raises ValueError where there are too few
+    "Different rows, classes even, each beginning with a sentence that is kept back."
+    r, rows = random.Random(f'{task} {seed}'), {}
+    for _ in range(400 + 80 * n):
+        if len(rows) == n: break
+        d = draw(r, labels[len(rows) % len(labels)])
+        if not kept_back(d.get('text') or d['tokens']): continue
+        d = d if 'tags' in d else {k: ' '.join(v) if k != 'label' else v for k, v in d.items()}
+        rows.setdefault(str(d.get('text', d.get('tokens'))) + str(d.get('pair')), d)
+    if len(rows) < n: raise ValueError(f'{task} has no {n} distinct rows; ask for fewer')
+    rows = list(rows.values())
+    r.shuffle(rows)
+    return rows
+
 # %% ../../nbs/reference/nano/grammar.ipynb #7a1c188b
 def sentences(
     task: str,  # sentiment, acceptability, paraphrase, entailment, relation or entities
@@ -254,14 +275,5 @@ def sentences(
 ) -> list:      # rows as dicts: text (and pair) and label; entities: tokens and tags
     "Rows of a nano task, classes even, no row twice, each beginning with a sentence that `nano` has not read."
     if task not in (names := [*NANO_TASKS, 'entities']): raise ValueError(f'no nano task {task!r}; choose of {names}')
-    r, rows, labels = random.Random(f'{task} {seed}'), {}, list(NANO_TASKS.get(task, dict(labels=['']))['labels'])
-    for _ in range(400 + 80 * n):
-        if len(rows) == n: break
-        d = row(r, task, labels[len(rows) % len(labels)])
-        if not kept_back(d.get('text') or d['tokens']): continue
-        d = d if task == 'entities' else {k: ' '.join(v) if k != 'label' else v for k, v in d.items()}
-        rows.setdefault(str(d.get('text', d.get('tokens'))) + str(d.get('pair')), d)
-    if len(rows) < n: raise ValueError(f'{task} has no {n} distinct rows; ask for fewer')
-    rows = list(rows.values())
-    r.shuffle(rows)
-    return rows
+    labels = list(NANO_TASKS.get(task, dict(labels=['']))['labels'])
+    return distinct(task, labels, lambda r, label: row(r, task, label), n, seed)

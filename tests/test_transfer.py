@@ -1,0 +1,213 @@
+"Prompts that travel: similarities against released ones, fixed heads, retrieval, the library, bad input."
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.stats import spearmanr
+
+from infoprompt.base.checks import InputError
+from infoprompt.core import InfoPromptModel, Task, load_data
+from infoprompt.engine.population import Population
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.prompts import start_prompt
+from infoprompt.show.travel import between, others, rank_correlation, random_regret, regret, win_odds
+from infoprompt.study.library import add, contents, find, listed, weighted
+from infoprompt.study.transfer import KINDS, neurons, similarity, zero_shot
+from small import NANO, bits, resealed
+from test_cli import call, refused
+
+RELEASED = dict(e="E_whole", e_tokens="E_token", cos="C_whole", cos_tokens="C_token", cos_mean="C_meanprompt")
+OWN = dict(encoder=NANO, beta=0, gamma=0, init="vocab", head="fixed")
+
+
+def made(folder, task="nano/sentiment", **kw):
+    InfoPromptModel(task=task, **OWN | kw).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path):
+    "Two prompts with fixed heads."
+    for i, name in enumerate(("one", "two")): add(tmp_path / "library", made(tmp_path / "runs" / name, seed=i))
+    return tmp_path / "library"
+
+
+@pytest.mark.parametrize("model", ["roberta_base", "t5_small"])
+def test_similarities_are_those_that_were_released(shared_data, model):
+    folder = shared_data / "prompt_transferability"
+    old = pd.read_csv(folder / f"{model}_scores.csv").set_index(["source", "target"])
+    found = similarity(load_file(folder / f"{model}.safetensors"), RELEASED)
+    new = found.pivot(index=["source", "target"], columns="kind", values="value").loc[old.index]
+    for kind, name in RELEASED.items(): np.testing.assert_allclose(new[kind], old[name], atol=1e-5, rtol=0)
+
+
+def test_similarities_do_not_depend_on_the_order_of_prompts():
+    prompts = {name: start_prompt("vocab", 3, NANO, seed=i) for i, name in enumerate("abc")}
+    kinds = [k for k in KINDS if k != "labels"]
+    one, other = (similarity(p, kinds, NANO).set_index(["source", "target", "kind"])["value"]
+                  for p in (prompts, dict(reversed(prompts.items()))))
+    pd.testing.assert_series_equal(one, other.loc[one.index])
+
+
+@pytest.mark.parametrize("prompts, more, says", [
+    ({}, {}, "two or more"), (dict(a=torch.ones(2, 4)), {}, "two or more"), ([1, 2], {}, "two or more"),
+    (dict(a=torch.ones(2, 4), b=torch.ones(3, 4)), {}, "'a' and 'b' have shapes"),
+    (dict(a=torch.ones(2, 4), b=torch.ones(2, 5)), {}, "trained on one encoder"),
+    (dict(a=torch.ones(4), b=torch.ones(4)), {}, "one row for each prompt vector"),
+    (dict(a=torch.ones(2, 4), b=torch.full((2, 4), np.nan)), {}, "not finite"),
+    (dict(a=torch.ones(2, 4), b=torch.ones(2, 4)), dict(kinds=["f"]), "unknown kind 'f'"),
+    (dict(a=torch.ones(2, 4), b=torch.ones(2, 4)), dict(kinds=["on"]), "give encoder"),
+    (dict(a=torch.ones(2, 64), b=torch.ones(2, 64)), dict(kinds="labels", encoder=NANO), "'a' has none")])
+def test_prompts_that_cannot_be_compared(prompts, more, says):
+    with pytest.raises(InputError, match=says) as told: similarity(prompts, **dict(kinds=["e"]) | more)
+    assert "\n" not in str(told.value)
+
+
+def test_neurons_are_those_of_the_whole_layers():
+    whole, prompt = Encoder("nano"), start_prompt("vocab", 4, NANO, seed=3)
+    whole.read_whole()
+    assert len(neurons(prompt, NANO)) == 3 * NANO.body.config.intermediate_size
+    assert torch.equal(neurons(prompt, NANO), neurons(prompt, whole))
+    assert torch.equal(neurons(prompt, NANO, layers=1), neurons(prompt, NANO)[-NANO.body.config.intermediate_size:])
+
+
+@pytest.mark.parametrize("task", ["nano/relation-place", "nano/paraphrase-made"])
+def test_many_prompts_score_as_each_does_alone(task):
+    rows = load_data(task, shots=8, seed=0)["test"].select(range(30))
+    prompts = torch.stack([start_prompt("vocab", 4, NANO, seed=s) for s in range(5)])
+    alone = InfoPromptModel(task=task, **OWN)
+    for prompt, score in zip(prompts, zero_shot(prompts, task, rows, NANO)):
+        alone.prompt.data.copy_(prompt)
+        assert alone.evaluate(rows)["accuracy"] == score
+
+
+def test_prompts_of_another_width():
+    rows = load_data("nano/topic", shots=10, seed=0)["train"]
+    with pytest.raises(InputError, match="7 numbers wide"): zero_shot(torch.ones(1, 4, 7), "nano/topic", rows, NANO)
+
+
+def test_a_fixed_head_stays_and_is_saved_so(tmp_path):
+    data, model = load_data("nano/sentiment", shots=16, seed=0), InfoPromptModel(**OWN)
+    before = bits(model)
+    model.fit(data["train"], epochs=2, progress=False)
+    assert torch.equal(model.head, before["head"]) and not torch.equal(model.prompt, before["prompt"])
+    model.save_pretrained(tmp_path)
+    back = InfoPromptModel.from_pretrained(tmp_path)
+    assert back.settings["head"] == "fixed" and not back.head.requires_grad and torch.equal(back.head, model.head)
+
+
+def test_heads_that_cannot_be_fixed():
+    with pytest.raises(InputError, match="leave out one"): InfoPromptModel(**OWN | dict(head_init="probe"))
+    with pytest.raises(InputError, match="head is 'frozen'"): InfoPromptModel(**OWN | dict(head="frozen"))
+    with pytest.raises(InputError, match="train them apart"):
+        Population([InfoPromptModel(**OWN), InfoPromptModel(**OWN | dict(head="trained"))])
+
+
+def test_a_prompt_remembers_its_source(tmp_path):
+    made(tmp_path / "one", "nano/topic")
+    child = InfoPromptModel(task="nano/sentiment", **OWN | dict(init=f"saved:{tmp_path / 'one'}"))
+    start = child.prompt.detach().clone()
+    child.prompt.data.add_(1)
+    child.save_pretrained(tmp_path / "two")
+    back = InfoPromptModel.from_pretrained(tmp_path / "two")
+    assert back.source == child.source and back.source["task"] == "nano/topic"
+    assert torch.equal(back.reserved["source_prompt"], start)
+    facts = json.loads(call("info", tmp_path / "two", "--json").stdout)
+    assert facts["source"] == back.source
+    resealed(tmp_path / "two", source=3)
+    with pytest.raises(InputError, match="source"): InfoPromptModel.from_pretrained(tmp_path / "two")
+
+
+def test_ranks_are_scipys():
+    x, y = np.random.default_rng(0).integers(5, size=(2, 30))
+    assert np.isclose(rank_correlation(x, y), spearmanr(x, y).statistic) and np.isnan(rank_correlation(x, 0 * y))
+
+
+def test_regret_falls_with_every_source_that_is_tried():
+    scores, likeness = np.random.default_rng(1).random((2, 9))
+    lost = [regret(scores, likeness, k) for k in range(1, 10)]
+    assert lost == sorted(lost, reverse=True) and lost[-1] == 0 and regret(scores, scores) == 0
+    pairs = [(s, t, .5 + .1 * (s == t)) for s in "abc" for t in "abc"]
+    table = pd.DataFrame(pairs, columns=["source", "target", "score"])
+    assert random_regret(others(table)) == 0
+
+
+def test_scales():
+    assert between(.5, .5, 1.) == 0 and between(1., .5, 1.) == 1 and np.isnan(between(.5, 1., .9))
+    scores = np.random.default_rng(2).random((4, 6))
+    odds, order = win_odds(scores), [2, 0, 3, 1]
+    assert np.isclose(odds.sum(), 1) and np.allclose(win_odds(scores[order]), odds[order])
+
+
+def test_a_library(library, tmp_path):
+    table = listed(library)
+    assert table["name"].tolist() == ["one", "two"] and table["hash"].nunique() == 2
+    rows = load_data("nano/topic", shots=20, seed=0)["train"]  # five classes: the sources have two
+    found = find(library, "nano/topic", rows, NANO)
+    assert set(found["name"]) == {"one", "two"} and found["labels"].is_monotonic_decreasing
+    assert (found["passes"] == 20).all()
+
+
+@pytest.mark.parametrize("folder, says", [
+    (dict(), "has a prompt called 'one'"), (dict(head="trained"), "head='fixed'"),
+    (dict(n_prompt=2), "library for each length"), (dict(prompt="instance"), "prompt='free'")])
+def test_what_a_library_does_not_take(library, tmp_path, folder, says):
+    name = "one" if not folder else "other"
+    with pytest.raises(InputError, match=says): add(library, made(tmp_path / "new", **folder), name)
+    assert set(contents(library)) == {"one", "two"}
+
+
+def test_a_library_of_another_encoder(library, tmp_path):
+    made(tmp_path / "new")
+    resealed(tmp_path / "new", fingerprint=dict(architecture="other", weights="0", vocabulary="0"), encoder="other")
+    with pytest.raises(InputError, match="different encoders"): add(library, tmp_path / "new")
+
+
+def test_damaged_and_foreign_files(library, tmp_path):
+    (library / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="notes.txt.*take other files out"): listed(library)
+    (library / "notes.txt").unlink()
+    (library / "one/prompt.safetensors").write_bytes((library / "one/prompt.safetensors").read_bytes()[:-9])
+    with pytest.raises(InputError, match="not whole"): listed(library)
+    with pytest.raises(InputError, match="no library"): listed(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not a saved prompt"): add(library, tmp_path / "nowhere")
+
+
+def test_what_cannot_be_found(library, tmp_path):
+    rows = load_data("nano/topic", shots=10, seed=0)["train"]
+    with pytest.raises(InputError, match="no labels"): find(library, "nano/topic", ["a text"], NANO)
+    task = Task("mine", verbalizer=dict(a="food", b="film"), template="[CLS] {text} [P] [MASK] [SEP]")
+    add(library, made(tmp_path / "new", task), "three")
+    with pytest.raises(InputError, match="'three' was trained with the template"):
+        find(library, "nano/topic", rows, NANO)
+    add(tmp_path / "single", made(tmp_path / "alone"))
+    with pytest.raises(InputError, match="leaves no choice"): find(tmp_path / "single", "nano/topic", rows, NANO)
+
+
+def test_averages():
+    prompts = torch.stack([torch.zeros(2, 3), torch.ones(2, 3), torch.full((2, 3), 9.)])
+    assert torch.allclose(weighted(prompts, [1., 3., -5.]), torch.full((2, 3), .75))
+    with pytest.raises(InputError, match="nowhere above 0"): weighted(prompts, [0., -1., 0.])
+
+
+def test_the_command(library, tmp_path):
+    made(tmp_path / "new", seed=5)
+    assert call("library", "add", library, tmp_path / "new").exit_code == 0
+    told = json.loads(call("library", "list", library, "--json").stdout)
+    assert [row["name"] for row in told] == ["new", "one", "two"]
+    found = call("library", "find", library, "--task", "nano/tense-fact", "--shots", "12", "--json")
+    assert {row["name"] for row in json.loads(found.stdout)} == {"new", "one", "two"}
+    refused(call("library", "add", library, tmp_path / "new"), "has a prompt called 'new'")
+    refused(call("library", "add", library), "library add needs a prompt")
+    refused(call("library", "lend", library), "choose add, list or find")
+    refused(call("train", "--head", "loose", "--out", tmp_path / "run"), "--head is 'loose'")
+
+
+def test_stored_prompts_are_starts():
+    assert start_prompt("task:nano/sentiment-food", 4, NANO).shape == (4, 64)
+    assert torch.equal(start_prompt("task:sentiment-food", 4, NANO), start_prompt("task:nano/sentiment-food", 4, NANO))
+    with pytest.raises(InputError, match="no prompt is stored for the task 'sst2'"): start_prompt("task:sst2", 4, NANO)
+    with pytest.raises(InputError, match="has 4 vectors"): start_prompt("task:nano/sentiment-food", 3, NANO)
