@@ -15,7 +15,7 @@ import torch
 from infoprompt.base.files import write_whole
 from infoprompt.data.tasks import get_task, load_data
 from infoprompt.method.encoders import Encoder
-from infoprompt.study.instruments import felt
+from infoprompt.engine.instruments import felt
 from infoprompt.study.sweeps import Alone, plan, run_part
 from made import made, use_threads
 

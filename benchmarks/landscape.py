@@ -28,7 +28,7 @@ from infoprompt.method.encoders import Encoder
 from infoprompt.method.settings import named_source
 from infoprompt.show.landscape import KINDS, TASKS, WEIGHTS, corner_weights
 from infoprompt.show.weights import is_stuck, stored_weights
-from infoprompt.study.instruments import gradient_of
+from infoprompt.engine.instruments import gradient_of
 from made import made, use_threads
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ from infoprompt.base.files import write_whole
 from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
-from infoprompt.study.instruments import beside, felt
+from infoprompt.engine.instruments import beside, felt
 from made import made, use_threads
 
 FILE, TASK, SEEDS = Path(__file__).resolve().parent / "results/optimizers.json", "nano/sentiment", range(5)

@@ -23,7 +23,7 @@ from infoprompt.engine.masks import slopes, wear
 from infoprompt.engine.population import Population, judge, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import TASKS, t_interval
-from infoprompt.study.instruments import gradient_of
+from infoprompt.engine.instruments import gradient_of
 from infoprompt.study.pruning import again, removal, shares
 from infoprompt.study.sweeps import Alone
 from made import made

@@ -6,7 +6,7 @@ import torch
 from infoprompt.data.tasks import load_data
 from infoprompt.engine.feeds import Feed, Rows
 from infoprompt.engine.population import Population, terms, train_population
-from infoprompt.study.instruments import beside, felt, fig_instruments, fig_shares, readings
+from infoprompt.engine.instruments import beside, felt, fig_instruments, fig_shares, readings
 from small import bits, new, same
 
 DATA = load_data("nano/sentiment", shots=16, seed=0)

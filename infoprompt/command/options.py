@@ -137,14 +137,3 @@ def aligned(
     lines = [list(rows[0]), *([cell(x) for x in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(x.ljust(w) for x, w in zip(line, widths)).rstrip() for line in lines)
-
-# %% ../../nbs/reference/command/options.ipynb #3b4c158d
-def listed(
-    text:str,  # "0,0.1,1"
-    kind,  # int, float or str
-) -> list:  # a value of another kind stays text, for `check` to refuse
-    "The values of an option."
-    def value(part):
-        try: return kind(part)
-        except ValueError: return part
-    return [value(part) for part in text.split(",")]
