@@ -1,12 +1,13 @@
 """The runs behind the lesson on evidence, one small file a question.
 
-python benchmarks/evidence.py [search forms weights informed descent rates critics starts depth k single more more_rates
-                               real probed finer] [--tasks sentiment ...]
+python benchmarks/evidence.py [search forms weights descent rates critics depth k single more more_rates real probed
+                               finer] [--tasks sentiment ...]
 
-Each question of `infoprompt.study.evidence.QUESTIONS`: 64 shots, 30 epochs, 10 seeds where it does not say otherwise;
-nano's tasks, for `real`, `probed` and `finer` MiniLM on rows of ../shared/data, for `search` and `forms` three tasks on
-nano's grammar that nothing else uses. A question's file is benchmarks/results/evidence_QUESTION.parquet, with command,
-commit and versions in its attributes; a task is added when it is done, and what is there is not run again.
+Each question of `infoprompt.study.questions.QUESTIONS`: 64 rows, 30 epochs, and the seeds that it names; nano's tasks,
+for `real`, `probed` and `finer` MiniLM on rows of ../shared/data, for `search` and `forms` three tasks on nano's
+grammar that nothing else uses. A question's file is benchmarks/results/evidence_QUESTION.parquet, with command, commit
+and versions in its attributes; a task is added when it is done, and what is there is not run again. What another nano
+answered has to be deleted before it is asked anew.
 """
 import argparse
 import os
