@@ -1,6 +1,6 @@
 """What pruning a prompt keeps, beside controls of as many steps; what its scores measure; one population or one by one.
 
-python benchmarks/pruning.py [--tasks sentiment relation] [--speed] [--threads 1]
+python benchmarks/pruning.py [--tasks sentiment relation] [--seeds 20] [--speed] [--threads 1]
 
 nano, five tasks, 64 rows, 20 seeds: twenty tokens from random words, no information terms, learning rate 0.01, ten
 epochs; then as many again for every arm. The last epoch counts; 400 test rows. Short prompts and fresh starts are
@@ -144,15 +144,15 @@ def columns(rows: list[dict]) -> dict:
     return {k: [r.get(k) for r in rows] for k in dict.fromkeys(k for r in rows for k in r)}
 
 
-def written(state: Path):
+def written(state: Path, seeds):
     "Put the parts of all whole tasks into the two files."
-    parts = {t: [state / f"{t}-{SEEDS[at]}.json" for at in range(0, len(SEEDS), STEP)] for t in TASKS}
+    parts = {t: [state / f"{t}-{seeds[at]}.json" for at in range(0, len(seeds), STEP)] for t in TASKS}
     parts = {t: [json.loads(f.read_text()) for f in fs] for t, fs in parts.items() if all(f.is_file() for f in fs)}
     def line(task):
         labels = load_data(f"nano/{task}", 64, 0)["test"].select(range(HELD))["label"]
         return max(map(labels.count, set(labels))) / HELD
-    one = lambda p: dict(majority=line(p[0]["task"]), rows=columns([r for x in p for r in x["rows"]]), masks=p[0]["masks"],
-                         seed=p[0]["scores"][0]["seed"], pieces=p[0]["scores"][0]["pieces"])
+    one = lambda p: dict(majority=line(p[0]["task"]), rows=columns([r for x in p for r in x["rows"]]),
+                         masks=p[0]["masks"], seed=p[0]["scores"][0]["seed"], pieces=p[0]["scores"][0]["pieces"])
     score = lambda p: columns([{k: v for k, v in s.items() if k != "pieces"} for x in p for s in x["scores"]])
     origin = next(iter(parts.values()))[0]["made"]
     write_whole({ROOT / f"infoprompt/assets/{name}.json": json.dumps(
@@ -163,6 +163,7 @@ def written(state: Path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: all five")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"default: {len(SEEDS)}; in steps of {STEP}")
     parser.add_argument("--speed", action="store_true", help="only time one population against runs one by one")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -170,15 +171,16 @@ def main():
     encoder, state = Encoder("nano"), ROOT / "benchmarks/results/checkpoints_pruning"
     if options.speed:
         return write_whole({ROOT / "benchmarks/results/pruning_speed.json": json.dumps(speed(encoder)).encode()})
+    seeds = SEEDS[:options.seeds]
     for task in options.tasks:
-        for at in range(0, len(SEEDS), STEP):
-            file = state / f"{task}-{SEEDS[at]}.json"
+        for at in range(0, len(seeds), STEP):
+            file = state / f"{task}-{seeds[at]}.json"
             if file.is_file(): continue
             begun = time.process_time()
-            part = measured(task, list(SEEDS[at:at + STEP]), encoder)
+            part = measured(task, list(seeds[at:at + STEP]), encoder)
             write_whole({file: json.dumps(part | dict(made=made())).encode()})
-            print(task, SEEDS[at], f"{time.process_time() - begun:.0f} s of the processor", flush=True)
-        written(state)
+            print(task, seeds[at], f"{time.process_time() - begun:.0f} s of the processor", flush=True)
+        written(state, seeds)
 
 
 if __name__ == "__main__":

@@ -229,8 +229,9 @@ def test_a_saved_mask_of_another_shape(trained, tmp_path):
 
 
 @pytest.mark.parametrize("wrong, words", [
-    (dict(tokens=1.2), "tokens is 1.2"), (dict(pieces=-.1), "pieces is -0.1"), (dict(tokens=float("nan")), "tokens is nan"),
-    (dict(tokens="half"), "tokens is 'half'"), (dict(tokens=1.), "leaves none of 4"), (dict(tokens=.9), "leaves none of 4"),
+    (dict(tokens=1.2), "tokens is 1.2"), (dict(pieces=-.1), "pieces is -0.1"),
+    (dict(tokens=float("nan")), "tokens is nan"), (dict(tokens="half"), "tokens is 'half'"),
+    (dict(tokens=1.), "leaves none of 4"), (dict(tokens=.9), "leaves none of 4"),
     (dict(pieces=.999), "leaves none of 64"), (dict(tokens=.5, cut=7), "does not divide"),
     (dict(pieces=.5, cut=128), "does not divide"), (dict(pieces=.5, cut=0), "cut is 0"),
     (dict(tokens=.5, by="luck"), "'importance' or 'reversed'")], ids=str)

@@ -207,8 +207,8 @@ def prune_run(
         raise InputError(f"{str(out)!r} holds {', '.join(there)}: choose another --out")
     model, file = load_prompt(folder, encoder), Path(folder)/"run.json"
     if not file.is_file():
-        raise InputError(f"{folder!r} holds no run.json, so the rows that its prompt was trained on are not known: give a "
-                         "folder that infoprompt train wrote, or call model.prune(data) in Python")
+        raise InputError(f"{folder!r} holds no run.json, so the rows that its prompt was trained on are not known: "
+                         "give a folder that infoprompt train wrote, or call model.prune(data) in Python")
     o = read_run(Path(folder))
     data = load_data(task_of(o), o["shots"] or None, o["data_seed"], o["data"], o["uneven"])
     table, best = search(model, data["train"], data["validation"], ratios, progress=progress, **how)

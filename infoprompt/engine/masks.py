@@ -26,12 +26,12 @@ def wear(
 ):  # raises InputError where the mask cannot be that of this model
     "Give a model its mask."
     if "prompt" not in model.trained():
-        raise InputError("an instance prompt cannot be pruned: a generator makes its vectors anew for each row, so there "
-                         "is no token to remove; use prompt='free'")
+        raise InputError("an instance prompt cannot be pruned: a generator makes its vectors anew for each row, so "
+                         "there is no token to remove; use prompt='free'")
     n, d = model.prompt.shape
     if mask.dim() != 2 or mask.shape[0] != n or not mask.shape[1] or d % mask.shape[1]:
-        raise InputError(f"the mask has shape {tuple(mask.shape)}: this prompt needs ({n}, pieces), where the number of "
-                         f"pieces divides {d}")
+        raise InputError(f"the mask has shape {tuple(mask.shape)}: this prompt needs ({n}, pieces), where the number "
+                         f"of pieces divides {d}")
     if not torch.isin(mask, torch.tensor([0, 1], device=mask.device)).all() or not mask.any():
         raise InputError("a mask holds zeros and ones, and at least one 1: nothing else can be kept")
     model.prompt_mask = torch.nn.Parameter(mask.float().to(model.prompt.device), requires_grad=False)
@@ -62,7 +62,8 @@ def slopes(
     for at in torch.arange(len(rows)).split(64):
         batch = {k: x.to(model.prompt.device) for k, x in rows.take([at.tolist()]).items()}
         prompt = model.prompts(params, batch).detach().requires_grad_()
-        out = model.conclude(params, batch, prompt, states_at_mask(model.encoder, {k: batch[k] for k in FIELDS}, prompt))
+        states = states_at_mask(model.encoder, {k: batch[k] for k in FIELDS}, prompt)
+        out = model.conclude(params, batch, prompt, states)
         loss = cross_entropy(out["logits"].transpose(1, 2), batch["labels"], reduction="sum")
         slope, = torch.autograd.grad(loss, prompt)
         found.append((slope * prompt.detach())[0].unflatten(-1, (cut, -1)).sum(-1).cpu())
@@ -105,14 +106,16 @@ def prune(
     "Remove tokens, then pieces, of a trained prompt (XPrompt, Ma et al. 2022)."
     check(tokens=tokens, pieces=pieces, cut=cut, by=by, seed=seed)
     if data is None or not len(data):
-        raise InputError("pruning scores tokens on training rows, and there are none: give the rows that the model was "
-                         "trained on")
+        raise InputError("pruning scores tokens on training rows, and there are none: give the rows that the model "
+                         "was trained on")
     new = copy.deepcopy(self, {id(self.encoder): self.encoder})
     if cut > new.encoder.d_in or new.encoder.d_in % cut:
-        raise InputError(f"cut is {cut}, which does not divide a token's {new.encoder.d_in} numbers into equal pieces")
+        raise InputError(f"cut is {cut}, which does not divide a token's {new.encoder.d_in} numbers into equal "
+                         "pieces")
     old = getattr(new, "prompt_mask", torch.ones(self.settings["n_prompt"], 1)).cpu()
-    if cut % old.shape[1]: raise InputError(f"cut is {cut}, but the prompt was pruned in {old.shape[1]} pieces a token: "
-                                            f"give cut={old.shape[1]}")
+    if cut % old.shape[1]:
+        raise InputError(f"cut is {cut}, but the prompt was pruned in {old.shape[1]} pieces a token: give "
+                         f"cut={old.shape[1]}")
     begin(new, Rows(Population([new]), data, losses=False).of[0].rows)
     wear(new, old.repeat_interleave(cut // old.shape[1], 1))
     source = named_source(seed)

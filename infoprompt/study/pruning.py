@@ -124,11 +124,12 @@ def chosen(
     best = table[table["arm"] == arm].sort_values(["val", "val_loss"], ascending=[False, True]).groupby("seed").head(1)
     return best.sort_values("seed")["test"].to_numpy()
 
-# %% ../../nbs/12_pruning.ipynb #c60f6480
+# %% ../../nbs/12_pruning.ipynb #644ac500
 ARMS = {"chosen on validation": None, "importance, 30 % removed": ("importance", .3),
         "importance, 50 %": ("importance", .5), "importance, 70 %": ("importance", .7),
-        "importance, 90 %": ("importance", .9), "tokens only, 70 %": ("tokens", .7), "pieces only, 70 %": ("pieces", .7),
-        "signed score, 70 %": ("signed", .7), "norm, 70 %": ("norm", .7), "random, 70 %": ("random", .7),
+        "importance, 90 %": ("importance", .9), "tokens only, 70 %": ("tokens", .7),
+        "pieces only, 70 %": ("pieces", .7), "signed score, 70 %": ("signed", .7), "norm, 70 %": ("norm", .7),
+        "random, 70 %": ("random", .7),
         "reversed, 70 %": ("reversed", .7), "fresh start under the mask, 70 %": ("fresh", .7),
         "short prompt of 6 tokens": ("short", .7), "no second training run": ("stage one", 0.)}
 
@@ -142,7 +143,7 @@ def against(
     gaps = [t_interval(x - score_of(task, *base)) for x in own.values()]
     return pd.DataFrame(gaps, list(own), ["mean", "low", "high"])
 
-# %% ../../nbs/12_pruning.ipynb #9d794ee2
+# %% ../../nbs/12_pruning.ipynb #16b3278f
 STOPS = 0., .3, .5, .7, .9
 NAMED = dict(importance=("importance", COLOURS["ce"]), random=("random", GREY), reversed=("reversed", COLOURS["l_rep"]))
 
@@ -154,8 +155,8 @@ def fig_pruned(
     own = stored()[task]
     score, mask = np.log10(np.array(own["pieces"])), np.array(own["masks"].get(str(ratio), 1))
     strip = go.Heatmap(z=[as_list(row) for row in np.where(mask, score, np.nan).T], showscale=False,
-                       colorscale="Cividis", zmin=float(np.quantile(score, .02)), zmax=float(score.max()), xgap=2, ygap=1,
-                       hoverinfo="skip")
+                       colorscale="Cividis", zmin=float(np.quantile(score, .02)), zmax=float(score.max()), xgap=2,
+                       ygap=1, hoverinfo="skip")
     fig = make_subplots(rows=2, vertical_spacing=.16, row_heights=[.42, .58]).add_trace(strip, row=1, col=1)
     means = {}
     for arm, (name, colour) in NAMED.items():
@@ -166,7 +167,8 @@ def fig_pruned(
                                  line=dict(color=colour, width=2), error_y=dict(
                                      type="data", symmetric=False, array=as_list(high - mean), thickness=1, width=3,
                                      arrayminus=as_list(mean - low)),
-                                 marker=dict(color=colour, size=[15 if r == ratio else 6 for r in STOPS])), row=2, col=1)
+                                 marker=dict(color=colour, size=[15 if r == ratio else 6 for r in STOPS])),
+                      row=2, col=1)
     quiet(fig, 520).add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
     fig.update_xaxes(title="token", dtick=1, showgrid=False, row=1, col=1)
     fig.update_yaxes(title="piece", showticklabels=False, showgrid=False, row=1, col=1)
@@ -175,9 +177,9 @@ def fig_pruned(
     says = ("{task}, {ratio:.0%} removed and trained again: {importance:.2f} by importance, {random:.2f} at random, "
             "{reversed:.2f} reversed; the whole prompt, trained as long, has {whole:.2f}")
     return say(fig, says, "Above, twenty tokens of sixteen pieces each, coloured by score; removed pieces are blank. "
-               "Below, mean test accuracy of twenty seeds by the share removed, with 95 % intervals; the dashed line is "
-               "the most frequent label's. " + says, task=task, ratio=ratio, whole=t_interval(
-                   score_of(task, "continued"))[0], **means)
+               "Below, mean test accuracy of {seeds:d} seeds by the share removed, with 95 % intervals; the dashed "
+               "line is the most frequent label's. " + says, task=task, ratio=ratio, **means,
+               seeds=len(score_of(task, "continued")), whole=t_interval(score_of(task, "continued"))[0])
 
 # %% ../../nbs/12_pruning.ipynb #258d6d2d
 def removal(
@@ -219,9 +221,11 @@ def fig_tokens(
                "removal makes the loss larger, green where smaller. " + says, task=task, seed=seed, worst=worst,
                most=float(abs(harm).max()), above=int((own["first"] > own["first"][worst]).sum()))
 
-# %% ../../nbs/12_pruning.ipynb #8b31b83f
-RANKS = {"score and size of the effect": ("first", "exact", abs), "score and harm of removal": ("first", "exact", None),
-         "signed score and harm": ("signed", "exact", np.negative), "score along training and size": ("path", "exact", abs),
+# %% ../../nbs/12_pruning.ipynb #159a7f90
+RANKS = {"score and size of the effect": ("first", "exact", abs),
+         "score and harm of removal": ("first", "exact", None),
+         "signed score and harm": ("signed", "exact", np.negative),
+         "score along training and size": ("path", "exact", abs),
          "norm and size": ("norm", "exact", abs), "score and norm": ("first", "norm", None),
          "score on half of the rows and on the other": ("first_a", "first_b", None),
          "harm on half of the rows and on the other": ("exact_a", "exact_b", None),
