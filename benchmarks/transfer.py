@@ -150,7 +150,7 @@ def main():
         return read_whole(file)[1]
 
     def write(name: str, table: pd.DataFrame):
-        table.attrs = dict(made=about())
+        table.attrs = about()
         write_whole({assets / f"transfer_{name}.parquet": parquet(table)})
 
     bar = tqdm(total=len(TERMS) * (2 * len(tasks) + len(targets)), unit="piece")

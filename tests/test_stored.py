@@ -21,6 +21,7 @@ from infoprompt.study.experiments import run_job, stored
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
 LANDS = sorted(ASSETS.glob("landscape_*.safetensors"))
+TRAVEL = sorted(ASSETS.glob("transfer_*"))
 QUESTIONS = sorted(RESULTS.glob("evidence_*.parquet"))  # some of an earlier nano, as lesson 9 says
 TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
          "times.json"}  # nothing to compare
@@ -64,14 +65,14 @@ def agree(new, old, exact, room, where=slice(None)):
 def test_no_file_is_forgotten():
     names = {path.name for path in RESULTS.iterdir() if path.is_file()}
     assert REMADE <= names - {path.name for path in QUESTIONS} <= REMADE | TIMES | KEPT
-    assert {path.name for path in ASSETS.iterdir()} == {path.name for path in (*GRID, *LANDS)} | {
+    assert {path.name for path in ASSETS.iterdir()} == {path.name for path in (*GRID, *LANDS, *TRAVEL)} | {
         "training_run.json", "label_information.json", "playground.json", "prompts.json", "word_plane.json",
         "pruning.json", "pruning_scores.json"}
 
 
 @pytest.mark.parametrize("file", [*(ASSETS / f"{name}.json" for name in (
     "training_run", "playground", "prompts", "pruning", "pruning_scores", "word_plane")), *GRID, *LANDS,
-    *(RESULTS / name for name in sorted(REMADE))],
+    *TRAVEL,     *(RESULTS / name for name in sorted(REMADE))],
                          ids=lambda path: path.name)
 def test_a_file_is_of_todays_nano(file):
     made = about(file)
@@ -162,6 +163,24 @@ def test_nano_table(same, method):
     new, exact = run_job(old["job"], Encoder("nano")), same(about(file))
     if method == "plain" and not exact: pytest.skip("another processor or other versions: a whole training drifts")
     for split in "test", "validation": agree([*new[split].values()], [*old[split].values()], exact, .005)
+
+
+def test_transfer(script):
+    module, target = script("transfer"), "tense-fact"
+    prompts = read_whole(ASSETS / "transfer_prompts.safetensors")[1]
+    old = pd.read_parquet(ASSETS / "transfer_matrix.parquet")
+    old = old.query("terms == 'plain' and target == @target and seed < 5")
+    names = [name for name in prompts for _ in range(5)]
+    new = module.zero_shot(torch.cat([p[:5].float() for p in prompts.values()]), f"nano/{target}",
+                           module.judged_rows(target), Encoder("nano"))
+    old = old.set_index(["source", "seed"]).loc[list(zip(names, [*range(5)] * len(prompts))), "score"]
+    agree(new, old, False, 2 / module.JUDGED)  # the stored prompts are in half precision
+
+
+def test_transfer_of_real_prompts(script, shared_data):
+    new = script("transfer").real(shared_data / "prompt_transferability").set_index(["model", "source", "target"])
+    old = pd.read_parquet(ASSETS / "transfer_real.parquet").set_index(["model", "source", "target"])
+    for column in old: agree(new[column].loc[old.index], old[column], False, 1e-5)
 
 
 def test_label_information(script, same, monkeypatch):
