@@ -108,10 +108,10 @@ def has_labels(
 
 # %% ../../nbs/reference/data/labels.ipynb #1abe101d
 def kind_of(
-    labels,  # `ClassIndex`es
+    labels,  # `ClassIndex`es, or lists of them
 ) -> str:  # "str", "int", "float" or "bool"
     "The kind of value that labels were before they became classes."
-    kinds = {label.kind for label in labels}
+    kinds = {y.kind for label in labels for y in (label if isinstance(label, list) else [label])}
     return kinds.pop() if len(kinds) == 1 else "str"
 
 # %% ../../nbs/reference/data/labels.ipynb #1abe1021
