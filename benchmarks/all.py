@@ -30,12 +30,14 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               evidence=["benchmarks/results/evidence_*.parquet"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
+              relations_entities=["benchmarks/results/relations_entities.jsonl",
+                                  "benchmarks/results/semeval_answers.json"],
               nano_js=["benchmarks/results/nano_js.json"],
               step_vs_peft=["benchmarks/results/step_vs_peft.json"],
               step_vs_peft_2_threads=["benchmarks/results/step_vs_peft_2_threads.json"])
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("evidence", "real_input"), DATA)
+NEEDS = dict.fromkeys(("evidence", "real_input", "relations_entities"), DATA)
 
 
 def files(name: str, folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ def kind_for(
     columns,  # text columns of the data
 ) -> str:  # raises InputError
     "The kind of a task."
-    kind = kind or dict(enumerate(KINDS, 1)).get(len(columns), "")
+    kind = kind or {1: "sentence", 2: "pair", 3: "relation"}.get(len(columns), "")
     counts = {len(KINDS.get(kind, ())), 1 if kind == "relation" else 0} - {0}
     if len(columns) in counts: return kind
     if kind in KINDS: raise InputError(f"kind {kind!r} reads {' or '.join(map(str, sorted(counts)))} text columns, "
@@ -92,11 +92,13 @@ def row_texts(
     given:dict,  # name of `KINDS` -> values; words may have text and at beside them
     where:str="data",  # file or split, for messages
     gaps:bool=False,  # whether a text may be missing
+    called=None,  # what the columns are called, for messages; None: as here
 ) -> dict:  # name -> checked values; raises InputError
     "The texts of rows of any kind, checked and in one form."
-    if task.kind in ("sentence", "pair"): return {c: check_texts(given[c], c, where, gaps) for c in KINDS[task.kind]}
+    called = dict(zip(KINDS[task.kind], called or KINDS[task.kind]))
+    if task.kind in ("sentence", "pair"): return {c: check_texts(given[c], called[c], where, gaps) for c in called}
     names = ("words", "text", "at") if task.kind == "entities" else KINDS["relation"]
-    if task.kind == "relation": given = given | dict(text=check_texts(given["text"], "text", where, gaps))
+    if task.kind == "relation": given = given | dict(text=check_texts(given["text"], called["text"], where, gaps))
     n = len(next(given[c] for c in names if c in given))
     columns = [given.get(c, [None] * n) for c in names]
     one = _related if task.kind == "relation" else lambda *values: _worded(*values, gaps)
@@ -118,7 +120,7 @@ def classes_of(
         except TypeError: raise InputError(f"{where} row {i} has no tags: give each word one") from None
         if words is not None and len(tags) != len(words[i - 1]):
             raise InputError(f"{where} row {i} has {len(tags)} tags for {len(words[i - 1])} words: give each word one")
-        own = class_indices(task, tags, f"{where} row {i}, tag") if tags else []
+        own = class_indices(task, tags, f"{where} row {i}", ", tag") if tags else []
         try: spans = spans_of([task.names[y] for y in own], task.repair)
         except InputError as e: raise InputError(f"{where} row {i}: {e}") from None
         tags = tags_of(spans, len(own))

@@ -85,6 +85,7 @@ def class_indices(
     task,  # whatever has `names`: a `Task`
     values,  # (rows,) labels of any kind: names, numbers, booleans, classes
     where:str="data",  # where they come from, for messages
+    unit:str=" row",  # what is counted, for messages
 ) -> list:  # a `ClassIndex` each; raises InputError for a label that is missing or none of the task's
     "The classes of labels, by the task alone."
     found, known = [], {}
@@ -93,7 +94,7 @@ def class_indices(
         if key not in known:
             value = plain(value)
             known[key] = None if value is None else _class_of(task.names, value)
-            if known[key] is None: raise InputError(_refusal(task.names, value, f"{where} row {row}"))
+            if known[key] is None: raise InputError(_refusal(task.names, value, f"{where}{unit} {row}"))
         found.append(known[key] if key else known.pop(key))
     return found
 

@@ -192,7 +192,7 @@ def few_sentences(
 ):
     "Row indices of a few-shot training split and of an equally large validation split, with each type where it can be."
     if 2 * check(shots=shots)["shots"] > len(labels):
-        raise InputError(f"{len(labels)} training rows cannot give shots={shots} twice: use {len(labels) // 2} or fewer")
+        raise InputError(f"{len(labels)} training rows cannot give shots={shots} twice: use {len(labels) // 2} at most")
     order, types = _rng(seed).permutation(len(labels)), [{names[y][2:] for y in row} - {""} for row in labels]
     parts, count = ([], []), Counter(t for own in types for t in own)
     for kind in sorted(count, key=lambda t: (count[t], t)):

@@ -151,7 +151,8 @@ def _take(task, columns, where):
     missing = [repr(c) for c in (*task.columns, task.label) if c not in columns]
     if missing: raise InputError(f"{where} has no column {', '.join(missing)}: choose among {_list(columns)}")
     if not columns[task.label]: raise InputError(f"{where} is empty: give it rows")
-    texts = row_texts(task, {new: columns[c] for new, c in zip(KINDS[task.kind], task.columns)}, where)
+    texts = row_texts(task, {new: columns[c] for new, c in zip(KINDS[task.kind], task.columns)}, where,
+                      called=task.columns)
     labels = classes_of(task, _labels(task, columns), where, texts.get("words"))
     return {c: texts[c] for c in _kept(task)} | {"label": labels, "idx": list(range(len(labels)))}
 

@@ -25,7 +25,7 @@ from ..tokens.proving import tensors_hash
 from ..data.tasks import measure
 from .feeds import Feed, Rows, mine
 from .training import train
-from ..method.objective import FIELDS, states_at_mask
+from ..method.objective import LAID, states_at_mask
 from ..method.peers import circles, shared, shares
 from ..method.starts import begin
 
@@ -108,7 +108,7 @@ def answers(
     prompts = [models[runs[0]].prompts(p, b) for runs, p, b in parts]
     longest = max(p.shape[2] for p in prompts)
     every = prompts[0] if len(groups) == 1 else torch.cat([wide(p, longest) for p in prompts])[population.back]
-    z = states_at_mask(population.encoder, {k: batch[k] for k in FIELDS if k in batch}, every)
+    z = states_at_mask(population.encoder, {k: batch[k] for k in LAID if k in batch}, every)
     return [(runs, p, b, models[runs[0]].conclude(p, b, prompt, z if len(groups) == 1 else z[runs]))
             for (runs, p, b), prompt in zip(parts, prompts)]
 
@@ -167,8 +167,7 @@ def bytes_of_row(
     length:int,  # tokens
 ) -> int:  # bytes
     "Memory that one training row takes in the encoder, counted generously: 24 states per layer and the attention."
-    config = encoder.body.config
-    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    layers, heads = encoder.body.config.num_hidden_layers, encoder.body.config.num_attention_heads
     return 4 * length * layers * (24 * encoder.d_hidden + 2 * heads * length)
 
 # %% ../../nbs/reference/engine/population.ipynb #64e8c433

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from ..base.checks import InputError
 from ..data.answers import real_words, singly
 from ..data.templates import collate
-from .objective import FIELDS, states_at_mask
+from .objective import LAID, states_at_mask
 from .prompts import start_prompt
 from .settings import many
 
@@ -63,7 +63,7 @@ def inform(
     seeds = [s["seed"], *range(first, first + many(s["init"]) - 1)]
     prompts = torch.stack([start_prompt("vocab", s["n_prompt"], e, seed=seed) for seed in seeds]).to(device)
     batch = {k: x.to(device) for k, x in collate(used, e).items()}
-    fields, own = {k: batch[k][None] for k in FIELDS if k in batch}, {k: p[None] for k, p in model.trained().items()}
+    fields, own = {k: batch[k][None] for k in LAID if k in batch}, {k: p[None] for k, p in model.trained().items()}
     asked = (model.prompts(own | dict(prompt=p[None]), fields) for p in prompts)
     states, real = torch.stack([states_at_mask(e, fields, p)[0] for p in asked]), real_words(batch)
     shares = explained(singly(states, real), singly(batch["labels"][..., None], real)[..., 0])
