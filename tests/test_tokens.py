@@ -315,6 +315,16 @@ def test_what_is_saved_comes_back(tmp_path):
     assert again.evaluate(data["validation"]) == model.evaluate(data["validation"])
 
 
+def test_a_sweep_over_words_and_marks():
+    from infoprompt.study.sweeps import sweep
+    small = dict(epochs=1, shots=8, progress=False, betas=(0, .1), gammas=(0,), inits=("vocab",), seeds=range(2),
+                 ks=(4,))
+    table, best = sweep("nano/entities", NANO, **small)
+    assert table["test_entity_f1"].between(0, 1).all() and len(table) == 4 and best.task.kind == "entities"
+    table, best = sweep("nano/relation", NANO, marks="learned", **small)
+    assert table["test_accuracy"].between(0, 1).all() and "marks" in best.trained()
+
+
 # --- few-shot sampling
 
 
