@@ -15,7 +15,7 @@ from infoprompt.base.checks import InputWarning
 from infoprompt.core import InfoPromptModel, InputError, Task, load_data
 from infoprompt.data.answers import best_tags, follows, noise, per_row
 from infoprompt.data.kinds import row_texts
-from infoprompt.data.sources import few_sentences
+from infoprompt.data.sources import few_sentences, read_ace
 from infoprompt.data.spans import spans_of
 from infoprompt.data.tasks import TASKS, as_rows, get_task, infer_task
 from infoprompt.engine.population import Population, train_population
@@ -396,6 +396,30 @@ def test_own_csv_with_two_entity_columns_by_the_command_line(tmp_path):
     refused(call("predict", tmp_path / "run", "anna lives in rome ."), "row 1 has no <e1>")
     judged = call("evaluate", tmp_path / "run", "--file", tmp_path / "my.csv", "--json")
     assert json.loads(judged.stdout)[0]["rows"] == 36
+
+
+ACE = [dict(doc=f"d{i % 5}", tokens=f"{who} lives in {city} .".split(), entities=[[0, 1, "PER"], [3, 4, "GPE"]],
+            relations=[[0, 1, "PHYS"]] if i % 2 else [])
+       for i, (who, city) in enumerate(itertools.product(("anna", "tom"), "paris rome cairo kyoto luxor".split()))]
+
+
+def test_an_ace_of_ones_own(tmp_path):
+    fails("no ace.jsonl, train.txt, validation.txt, test.txt in .*LDC2006T06", read_ace, tmp_path)
+    write = lambda rows: (tmp_path / "ace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(ACE)
+    for name, documents in dict(train="d0\nd1\nd2\n", validation="d3\n", test="d4\n").items():
+        (tmp_path / f"{name}.txt").write_text(documents)
+    names, pairs = read_ace(tmp_path), read_ace(tmp_path, "relation")
+    assert {n: len(d) for n, d in names.items()} == dict(train=6, validation=2, test=2)
+    assert names["train"][0] == dict(tokens=ACE[0]["tokens"], tags=["B-PER", "O", "O", "B-GPE", "O"])
+    assert {n: len(d) for n, d in pairs.items()} == dict(train=12, validation=4, test=4)
+    asked = "<e1>anna</e1> lives in <e2>rome</e2> ."
+    assert dict(zip(pairs["train"]["sentence"], pairs["train"]["relation"]))[asked] == "PHYS"
+    assert load_data(infer_task(names), data=names)["test"].num_rows == 2
+    task = infer_task(pairs, "sentence", "relation", kind="relation")
+    assert task.names == ("PHYS", "none") and load_data(task, data=pairs)["train"].num_rows == 12
+    write([ACE[0] | dict(entities=[[0, 2, "PER"], [1, 4, "GPE"]])])
+    fails("ace.jsonl line 1: span 1 to 4 overlaps", read_ace, tmp_path)
 
 
 # --- public sets
