@@ -25,13 +25,14 @@ def fig_answers(
     words:list,  # rows of words
 ) -> go.Figure:
     "Sentences with their names coloured, a line for each who answers."
-    lines = [(who, row, tags[i]) for i, row in enumerate(words) for who, tags in answers.items()]
+    lines = [line for i, row in enumerate(words)
+             for line in (*((who, row, tags[i]) for who, tags in answers.items()), ("", [], []))][:-1]
     most, codes = max(map(len, words)), list(TYPES)
     pad = lambda values, blank: [*values, *[blank] * (most - len(values))]
     z = [pad([codes.index(t[2:]) for t in tags], None) for _, _, tags in lines]
     text = [pad([html.escape(word) for word in row], "") for _, row, _ in lines]
     ends = [(end, colour) for i, colour in enumerate(TYPES.values()) for end in (i / len(codes), (i + 1) / len(codes))]
-    at = [i + i // len(answers) * .6 for i in range(len(lines))]
+    at = list(range(len(lines)))
     cells = go.Heatmap(z=z, text=text, y=at, texttemplate="%{text}", xgap=1, ygap=3, zmin=0, zmax=len(codes) - 1,
                        colorscale=ends, showscale=False, hoverinfo="skip")
     keys = [go.Scatter(x=[None], y=[None], mode="markers", name=kind or "no name",
