@@ -153,7 +153,7 @@ def test_tags_are_no_labels_of_another_kind():
     fails("metrics .*entity_f1", Task, "t", "text", "label", tags, metrics="entity_f1")
     fails("metrics .*semeval_f1", Task, "t", "text", "label", {"yes": "x", "no": "y"}, metrics="semeval_f1")
     fails("kind 'names' is unknown", Task, "t", "text", "label", tags, kind="names")
-    fails("'entities' reads 1 text columns, not 2", Task, "t", ("a", "b"), "label", tags, kind="entities")
+    fails("'entities' reads 1 text column, not 2", Task, "t", ("a", "b"), "label", tags, kind="entities")
 
 
 def test_label_words_of_several():

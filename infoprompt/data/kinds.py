@@ -33,8 +33,8 @@ def kind_for(
     kind = kind or {1: "sentence", 2: "pair", 3: "relation"}.get(len(columns), "")
     counts = {len(KINDS.get(kind, ())), 1 if kind == "relation" else 0} - {0}
     if len(columns) in counts: return kind
-    if kind in KINDS: raise InputError(f"kind {kind!r} reads {' or '.join(map(str, sorted(counts)))} text columns, "
-                                       f"not {len(columns)}")
+    if kind in KINDS: raise InputError(f"kind {kind!r} reads {' or '.join(map(str, sorted(counts)))} text "
+                                       f"column{'s' * (counts != {1})}, not {len(columns)}")
     if kind: raise InputError(f"kind {brief(kind)} is unknown: choose from {', '.join(KINDS)}")
     raise InputError(f"give one or two text columns, or three for relations, not {len(columns)}")
 
