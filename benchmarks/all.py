@@ -35,6 +35,8 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
               transfer=["infoprompt/assets/transfer_*.parquet", "infoprompt/assets/transfer_prompts.safetensors"],
+              relations_entities=["benchmarks/results/relations_entities.jsonl",
+                                  "benchmarks/results/semeval_answers.json"],
               nano_js=["benchmarks/results/nano_js.json"],
               gpu=["benchmarks/results/gpu.jsonl"],
               step_vs_peft=["benchmarks/results/step_vs_peft.json"],
@@ -42,7 +44,7 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
                 pruning_speed="pruning.py --speed")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("evidence", "real_input"), DATA) | dict(gpu=Path("/dev/nvidia0"))
+NEEDS = dict.fromkeys(("evidence", "real_input", "relations_entities"), DATA) | dict(gpu=Path("/dev/nvidia0"))
 
 
 def files(name: str, folder: Path) -> list[Path]:

@@ -7,21 +7,20 @@ __all__ = ['RESERVED', 'PLAIN', 'SAVED', 'InfoPromptModel', 'majority', 'beware'
            'check_saved', 'load_data', 'Task', 'InputError']
 
 # %% ../nbs/02_model.ipynb #473d65ac
-import inspect
-import json
-import warnings
+import inspect, json, warnings
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
+import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 
 from .base.checks import InputWarning, check, misfit
 from .base.files import packed, read_whole, write_whole
-from .data.labels import class_indices, label_values
+from .data.answers import by_row, named_spans, said, truth, word_table
+from .data.kinds import classes_of, flat
+from .data.labels import label_values
 from .data.tasks import InputError, Task, as_rows, load_data, measure
 from .data.templates import collate, encode
 from .engine.feeds import Rows
@@ -51,11 +50,12 @@ class InfoPromptModel(Objective, ModelHubMixin, library_name="infoprompt", tags=
 @patch
 def rows(
     self:InfoPromptModel,
-    data,  # texts, (text, pair) tuples, dicts, a Dataset or DataFrame
+    data,  # texts, (text, pair) tuples, lists of words, dicts, a Dataset or DataFrame
     labels:bool=True,  # read labels where there are some
-) -> list:  # one dict a row: input_ids, slot, token_type_ids, mask_pos (, label)
+) -> list:  # one dict a row: input_ids, slot, token_type_ids, mask_pos or word_pos (, label)
     "Tokenize data and lay it out; with `collate_fn`, all that `transformers.Trainer` needs."
-    return encode(as_rows(self.task, data, labels), self.task.template, self.encoder, self.settings["n_prompt"])
+    s = self.settings
+    return encode(as_rows(self.task, data, labels), self.task.template, self.encoder, s["n_prompt"], s["marks"])
 
 # %% ../nbs/02_model.ipynb #42cb6af7
 @patch
@@ -71,20 +71,21 @@ def majority(
     task,  # a `Task`
     labels,  # of the rows that are judged
 ) -> dict:  # metric -> score
-    "Always the commonest class of the judged rows."
-    true = class_indices(task, labels)
-    return measure(task, true, np.full(len(true), np.bincount(true).argmax()))
+    "Always the commonest class of the judged rows, or the commonest tag for each word."
+    true = classes_of(task, labels)
+    most = int(np.bincount(flat(true)).argmax())
+    return measure(task, true, [[most] * len(y) if isinstance(y, list) else most for y in true])
 
 # %% ../nbs/02_model.ipynb #bewa0002
 def beware(
     model,  # an `InfoPromptModel` after `fit`
-    labels,  # (row,) class indices of the validation rows
+    labels,  # of the validation rows
 ):
     "Warn of a model that is no better on validation than its majority line."
     metric, h = model.task.metrics[0], model.history
     score = h[(h["quantity"] == f"val_{metric}") & (h["step"] > 0)]["value"].max()
     line = majority(model.task, labels)[metric]
-    if len({*labels}) > 1 and not score > line:
+    if len({*flat(labels)}) > 1 and not score > line:
         warnings.warn(f"on validation the prompt is no better than always giving the most frequent label ({metric} "
                       f"{score:.3f} against {line:.3f}): try another seed, lr or init, or more training rows",
                       InputWarning, stacklevel=3)
@@ -132,8 +133,9 @@ def predict_proba(
     self:InfoPromptModel,
     data,  # texts, (text, pair) tuples, dicts, a Dataset or DataFrame; labels are not read
     skip_empty:bool=False,  # NaN for a row whose text is empty or missing, where otherwise it is refused
-) -> pd.DataFrame:  # one row a text, one column a label, called as `predict` would say it
+) -> pd.DataFrame:  # one row a text, or a word (with `row` and `word`); one column a label, as `predict` says it
     "Probability of each label."
+    if self.task.kind == "entities": return word_table(self.labels, *self._answers(data, skip_empty))
     return pd.DataFrame(self._chances(data, skip_empty), columns=self.labels)
 
 # %% ../nbs/02_model.ipynb #c47ca9ea
@@ -146,12 +148,20 @@ def _logits(self:InfoPromptModel, data, labelled=True):
 
 # %% ../nbs/02_model.ipynb #c4a9ce01
 @patch
-def _chances(self:InfoPromptModel, data, skip_empty=False):
-    "Probabilities of the classes, (row, class); NaN in a row without a text."
+def _answers(self:InfoPromptModel, data, skip_empty=False):
+    "Rows, and {row number: logits, (class,) or (word, tag)} without rows that have no text."
     rows = as_rows(self.task, data, labels=False, gaps=skip_empty)
     full = [i for i, row in enumerate(rows) if None not in row.values()]
+    logits = by_row(self.task, *self._logits([rows[i] for i in full], labelled=False)) if full else []
+    return rows, dict(zip(full, logits))
+
+# %% ../nbs/02_model.ipynb #c4a9ce03
+@patch
+def _chances(self:InfoPromptModel, data, skip_empty=False):
+    "Probabilities of the classes, (row, class); NaN in a row without a text."
+    rows, logits = self._answers(data, skip_empty)
     found = np.full((len(rows), len(self.task.names)), np.nan, np.float32)
-    if full: found[full] = self._logits([rows[i] for i in full], labelled=False)[0].softmax(-1).numpy()
+    if logits: found[[*logits]] = torch.stack([*logits.values()]).softmax(-1).numpy()
     return found
 
 # %% ../nbs/02_model.ipynb #c4a9ce02
@@ -174,8 +184,11 @@ def predict(
     self:InfoPromptModel,
     data,  # texts, (text, pair) tuples, dicts, a Dataset or DataFrame; labels are not read
     skip_empty:bool=False,  # None for a row whose text is empty or missing, where otherwise it is refused
-) -> list:  # labels of the kind that training saw
-    "The most probable label of each row."
+) -> list:  # labels of the kind that training saw; for entities, a list of dicts: text, start, end, label, score
+    "The most probable label of each row, or the names in it."
+    if self.task.kind == "entities":
+        rows, found = self._answers(data, skip_empty)
+        return [named_spans(self.task, row, found[i]) if i in found else None for i, row in enumerate(rows)]
     return most_probable(self.labels, self._chances(data, skip_empty))
 
 # %% ../nbs/02_model.ipynb #6a8b993d
@@ -186,7 +199,7 @@ def evaluate(
 ) -> dict:  # metric -> score
     "Judge labelled rows by the task's metrics."
     logits, rows = self._logits(data)
-    return measure(self.task, [r["label"] for r in rows], logits.argmax(-1).numpy())
+    return measure(self.task, truth(self.task, rows), said(self.task, logits, rows))
 
 # %% ../nbs/02_model.ipynb #c546d9ed
 RESERVED = ("prompt_mask", "source_prompt")
@@ -251,7 +264,7 @@ def read_saved(
     if (here/"config.json").is_file() and not same_json(here/"config.json", config):
         warnings.warn(f"config.json in {folder!r} is not the config that was saved with the prompt; it is only a copy, "
                       f"and {name} is what counts: save the model again to renew it", InputWarning, stacklevel=2)
-    return config, tensors
+    return dict(marks="text") | config, tensors  # older prompts had no choice
 
 # %% ../nbs/02_model.ipynb #05a11ce3
 def same_json(file, facts):
@@ -278,8 +291,8 @@ def from_pretrained(
 # %% ../nbs/02_model.ipynb #be9100ad
 PLAIN = int, float, str, bool, type(None)
 SAVED = dict(init=str, fingerprint={str: str}, fitted={str: PLAIN}, scores={str: {str: (int, float)}},
-             task=dict(name=str, columns=[str], label=str, verbalizer={str: str}, template=str, metrics=[str], ask=str,
-                       data=str))
+             task=dict(name=str, columns=[str], label=str, verbalizer={str: (str, [str])}, template=str, metrics=[str],
+                       ask=str, data=str))
 
 # %% ../nbs/02_model.ipynb #b8c67df5
 @patch(cls_method=True)

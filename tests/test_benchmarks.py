@@ -370,3 +370,17 @@ def test_training_run(script):
     module.main()
     runs = held(project, "infoprompt/assets/training_run.json")["runs"]
     assert [r["terms"] for r in runs] == ["published", "none"] and all(r["curves"]["val_loss"] for r in runs)
+
+
+def test_relations_entities(script):
+    small = dict(SEEDS=2, RATES=(.01,), SHOTS=12, EPOCHS=dict(nano=1), TASKS=dict(nano=("nano/entities",)))
+    module, project = script("relations_entities", "--only", "nano", **small)
+    module.FILE = project / "benchmarks/results/relations_entities.jsonl"
+    module.main()
+    kept = module.FILE.read_text()
+    rows = [json.loads(line) for line in kept.splitlines()]
+    assert sorted((row["arm"], row["seed"]) for row in rows) == sorted(
+        (arm, seed) for arm in ("plain", "published", "head", "probe", "majority") for seed in range(2))
+    assert all(0 <= row["test"]["entity_f1"] <= 1 and row["made"]["command"] for row in rows)
+    module.main()
+    assert module.FILE.read_text() == kept

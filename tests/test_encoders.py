@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from infoprompt.core import InfoPromptModel, InputError, Task
-from infoprompt.data.proving import PIECE, tensors_hash
+from infoprompt.tokens.proving import PIECE, tensors_hash
 from infoprompt.data.templates import collate, cut, encode
 from infoprompt.method.encoders import Encoder, resolve
 from infoprompt.method.prompts import frozen, read

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "infoprompt"
-FLOORS = "command", "study", "theory", "core", "engine", "method", "data", "nano", "show", "base"
+FLOORS = "command", "study", "theory", "core", "engine", "method", "data", "tokens", "nano", "show", "base"
 BESIDE = {"nano", "show"}  # these two stand side by side: neither may use the other
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("[!_]*.py")}
 

@@ -16,6 +16,7 @@ from test_cli import answers, call, refused
 from test_tasks import fails
 
 from infoprompt.base.checks import InputWarning
+from infoprompt.command.runs import label_words
 from infoprompt.core import InfoPromptModel, Task, load_data
 from infoprompt.data.labels import ClassIndex, class_indices, label_values
 from infoprompt.data.sources import read_splits
@@ -117,7 +118,7 @@ def test_labels_of_one_kind(task, kind, want):
 
 
 @pytest.mark.parametrize("said, words", [
-    ("label 'a' has a list of words: give one string", dict(a=["good", "nice"], b="bad")),
+    ("label 'a' has no label word, or an empty one", dict(a=["good", " "], b="bad")),
     ("labels 'a' and 'b' have one word, 'good'", dict(a="good", b="good")),
     ("two labels are called '1'", {1: "good", "1": "bad"}),
     ("label words stand alone", ["good", "bad"]), ("a label without a name", {None: "good", "b": "bad"}),
@@ -335,6 +336,7 @@ def test_names_from_1_to_5_are_names_in_scores():
     assert scores(STARS, [1, 2], np.array([1., 3.])) == {"accuracy": .5}
 
 
-def test_a_word_given_twice_is_refused(tmp_path):
-    options = "--word", "negative=bad", "--word", "negative=good", "--word", "positive=good"
-    refused(call("train", *options, "--out", tmp_path / "run"), "label 'negative' has two words")
+def test_a_label_may_be_given_several_words():
+    found = label_words(["negative=bad", "negative=dull", "positive=good"])
+    assert found == dict(negative=("bad", "dull"), positive=("good",))
+    assert Task("t", verbalizer=found).verbalizer == dict(negative=("bad", "dull"), positive="good")

@@ -378,7 +378,8 @@ def test_a_lesson_has_its_number_in_its_title_and_on_the_home_page(path):
     number = int(path.name[:2])
     first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
     home = "\n".join("".join(cell["source"]) for cell in json.loads(NAMES["index.html"].read_text())["cells"])
-    assert first.startswith(f"# {number} · ") and f"| {number} [{first.splitlines()[0][6:]}]({path.name})" in home
+    title = first.splitlines()[0].partition(" · ")[2]
+    assert first.startswith(f"# {number} · ") and f"| {number} [{title}]({path.name})" in home
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

@@ -27,7 +27,7 @@ TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.
          "times.json"}  # nothing to compare
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
 REMADE = {"nano_table.jsonl", "label_information.json", "optimizers.json", "bottleneck.json", "real_input.jsonl",
-          "ladder.parquet"}
+          "ladder.parquet", "relations_entities.jsonl"}
 
 
 @pytest.fixture
@@ -235,3 +235,14 @@ def test_real_input(shared_data, monkeypatch):
                if (r["task"], r["method"], r["seed"], r["shots"]) == ("subj", "probe", 0, 64))
     new = run_job(old["job"], Encoder("minilm"))
     agree([*new["test"].values()], [*old["test"].values()], False, .01)
+
+
+def test_relations_entities(script):
+    "A run that trains the head alone, outside its population."
+    module, encoder = script("relations_entities"), Encoder("nano")
+    stored = [json.loads(line) for line in module.FILE.read_text().splitlines()]
+    row = next(r for r in stored if (r["arm"], r["seed"]) == ("head", 0))
+    models, data = module.trained(encoder, row["task"], "head", row["rate"], [0], module.EPOCHS["nano"])
+    found, _ = module.judged(models[0], data[0])
+    metric = models[0].task.metrics[0]
+    agree(*([one["val"], one["untrained"], one["test"][metric]] for one in (found, row)), False, .02)

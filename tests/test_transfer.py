@@ -14,7 +14,7 @@ from infoprompt.engine.population import Population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
 from infoprompt.show.travel import between, others, rank_correlation, random_regret, regret, win_odds
-from infoprompt.study.library import add, contents, find, listed, weighted
+from infoprompt.command.library import add, contents, find, listed, weighted
 from infoprompt.study.transfer import KINDS, neurons, similarity, zero_shot
 from small import NANO, bits, resealed
 from test_cli import call, refused

@@ -26,7 +26,8 @@ CHOICES = dict(prompt=("free", "instance"), head_critic=("dot", "bilinear"), rep
                head_negatives=("context", "vocab", "population", "population_stopped"),
                rep_negatives=("null", "reference", "population", "population_stopped"), bottleneck=(False, True),
                head_init=("label", "probe"), head=("trained", "fixed"), weighting=("constant", "fading", "rising"),
-               preset=("measured", "published"), by=("importance", "reversed", "random", "signed", "norm"),
+               preset=("measured", "published"), marks=("text", "learned"),
+               by=("importance", "reversed", "random", "signed", "norm"),
                mixed_precision=("no", "bf16"), optimizer=("adamw", "sgd", "adamw_sgd"), resume=(False, True),
                progress=(False, True), uneven=(False, True), trust_remote_code=(False, True))
 

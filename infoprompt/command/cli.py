@@ -100,16 +100,19 @@ def score_table(
          "infoprompt train --encoder roberta-large --task rte --shots 256",
          "infoprompt train --encoder minilm --data reviews.csv --text review --label stars --shots 64",
          "infoprompt train --data pairs.jsonl --text question --text answer --word yes=right --word no=wrong",
+         "infoprompt train --data my.conll --encoder minilm --head-init probe --out names",
+         "infoprompt train --data links.csv --text sentence --text first --text second --label relation",
          "infoprompt train --resume --out infoprompt-runs/nano-sentiment")
 def train(
     ctx:typer.Context,
     *,
     task:str|None=None,  # a name that `infoprompt tasks` lists; default nano/sentiment, or made from --data
     encoder:str="nano",  # nano, minilm, a folder, or a hub id such as roberta-large
-    data:str|None=None,  # csv, tsv, jsonl, json or parquet file, folder, or hub id; default: the task's own
-    text:list[str]|None=None,  # text column of the data; twice for pairs
+    data:str|None=None,  # csv, tsv, jsonl, json, conll or parquet file, folder, or hub id; default: the task's own
+    text:list[str]|None=None,  # text column; twice for pairs; for relations text, first and second entity
     label:str|None=None,  # label column of the data
-    word:list[str]|None=None,  # LABEL=WORD, once for each label; default: the task's, or the label names
+    word:list[str]|None=None,  # LABEL=WORD, for each label; again for another word; default: the task's, or the names
+    kind:str|None=None,  # sentence, pair, relation or entities; default: by the columns
     template:str|None=None,  # where text, slots and [MASK] go, e.g. "[CLS] [P] {text} [MASK] [SEP]"
     shots:int=64,  # total number of training rows, and as many for validation; 0: all rows
     uneven:bool=False,  # let small classes give fewer rows
@@ -120,6 +123,7 @@ def train(
     init:str|None=None,  # informed (nano's), vocab (others'), random, label, text:WORDS, mask, zero, saved:DIR, task:ID
     head_init:str="label",  # start of the head: label (words) or probe (for encoders without a language model)
     head:str="trained",  # trained, or fixed at the label words: then the prompt holds all, and can travel
+    marks:str="text",  # marks of a relation's two entities: text, or learned vectors
     epochs:int=30,  # passes over the training rows
     lr:float|None=None,  # peak learning rate; default 0.001 as published, but 0.01 for nano
     preset:str="measured",  # defaults of --init and --lr: measured (on this encoder, if it was) or published
@@ -222,13 +226,13 @@ def sweep(
          "printf 'It rains.\\tIt is wet.\\n' | infoprompt predict my-pairs")
 def predict(
     folder:str,  # folder that `infoprompt train` wrote, or a hub id
-    texts:list[str]|None=None,  # texts; for pairs, two with a tab between them
+    texts:list[str]|None=None,  # texts; for pairs, two with a tab between them; relations: marked, or with two more
     *,
-    file:str|None=None,  # one text (or JSON object) per line, or a csv, tsv, json, jsonl or parquet table; -: stdin
+    file:str|None=None,  # one text (or JSON object) per line, or a table or a CoNLL file; -: stdin
     skip_empty:bool=False,  # answer null for a row whose text is empty or missing, instead of refusing it
     encoder:str|None=None,  # where the encoder is now, if it has moved
 ):
-    "Print one JSON line for each text, with its label and the probability of each label."
+    "Print one JSON line for each text: its label and the probability of each, or the names in it."
     from infoprompt.command.runs import load_prompt, predictions, read_rows
     model = load_prompt(folder, encoder)
     for found in predictions(model, read_rows(model.task, texts, file), skip_empty): print_json(**found)
@@ -270,7 +274,7 @@ def library(
     json:bool=False,  # print JSON
 ):
     "Keep prompts in a folder, and ask which of them to start from."
-    from infoprompt.command.runs import asked
+    from infoprompt.command.library import asked
     report(asked(action, folder, prompt, name, task, data, shots or None, data_seed, encoder), json)
 
 # %% ../../nbs/reference/command/cli.ipynb #7f05fb4a
@@ -306,8 +310,8 @@ def tasks(
 ):
     "List the tasks that have a name."
     from infoprompt.data.tasks import TASKS
-    report([dict(task=t.name, columns=", ".join(t.columns), labels=len(t.names), metrics=", ".join(t.metrics),
-                 data=t.data) for t in TASKS.values()], json)
+    report([dict(task=t.name, kind=t.kind, columns=", ".join(t.columns), labels=len(t.names),
+                 metrics=", ".join(t.metrics), data=t.data) for t in TASKS.values()], json)
 
 # %% ../../nbs/reference/command/cli.ipynb #82b2c444
 def spread(

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['WRITTEN', 'label_words', 'task_of', 'folder_of', 'settle', 'read_run', 'claimed', 'start', 'yours', 'run_page',
            'save_run', 'train_run', 'prune_run', 'parse_line', 'lines_of', 'read_rows', 'labelled_rows', 'judged',
-           'predictions', 'load_prompt', 'facts', 'asked']
+           'predictions', 'load_prompt', 'facts']
 
 # %% ../../nbs/reference/command/runs.ipynb #15b636d5
 import os, re, sys
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +37,9 @@ def label_words(
     "The label words that --word gives."
     wrong = [p for p in pairs if "=" not in p]
     if wrong: raise InputError(f"--word {wrong[0]!r}: give LABEL=WORD, once for each label")
-    given = [p.split("=", 1) for p in pairs]
-    twice = [label for label, times in Counter(label for label, _ in given).items() if times > 1]
-    if twice: raise InputError(f"--word: label {twice[0]!r} has two words: give it one")
-    return dict(given)
+    given = {}
+    for label, word in (p.split("=", 1) for p in pairs): given[label] = *given.get(label, ()), word
+    return given
 
 # %% ../../nbs/reference/command/runs.ipynb #2fd74ed2
 def task_of(
@@ -50,7 +48,7 @@ def task_of(
     "The task that the options describe."
     o = {k: v for k, v in options.items() if v}
     own = "data" in o and "task" not in o
-    task = (infer_task(o["data"], o.get("text", ("text",)), o.get("label", "label")) if own
+    task = (infer_task(o["data"], o.get("text", ("text",)), o.get("label", "label"), kind=o.get("kind", "")) if own
             else get_task(o.get("task", "nano/sentiment")))
     put = dict(columns=o.get("text"), label=o.get("label"), template=o.get("template"),
                verbalizer=label_words(o.get("word", ())))
@@ -115,7 +113,8 @@ def start(
     "Rows and an untrained model."
     task = task_of(o)
     data = load_data(task, o["shots"] or None, o["data_seed"], o["data"], o["uneven"])
-    settings = {k: o[k] for k in ("n_prompt", "beta", "gamma", "k", "init", "head_init", "head", "seed", "preset")}
+    own = "n_prompt", "beta", "gamma", "k", "init", "head_init", "head", "seed", "marks", "preset"
+    settings = {k: o[k] for k in own}
     return data, InfoPromptModel(o["encoder"], task, **settings)
 
 # %% ../../nbs/reference/command/runs.ipynb #ab5f0002
@@ -138,7 +137,8 @@ def run_page(
 ) -> str:  # html
     "How a run went, and on nano its prompt to ask."
     page = html_page(show(fig))
-    if model.encoder.name != "nano" or "prompt" not in model.trained(): return page
+    plain = {"text", "pair"} >= {*asked} and model.settings["marks"] == "text" and "{e1}" not in model.task.template
+    if model.encoder.name != "nano" or "prompt" not in model.trained() or not asked or not plain: return page
     head, end, rest = page.rpartition("</main>")
     return head + ask_page(yours(model, asked)).html + end + rest
 
@@ -222,12 +222,12 @@ def prune_run(
 # %% ../../nbs/reference/command/runs.ipynb #43b4b2ad
 def parse_line(
     line:str,  # a text, two texts with a tab between them, or a JSON object
-    paired:bool,  # whether the task reads pairs
+    paired:bool,  # whether the task may read several texts
     number:int,  # the line's number, for messages
 ):  # what `as_rows` takes
     "One row from one line."
     if line.lstrip().startswith("{"): return parsed(line, f"line {number}")
-    return tuple(line.split("\t")) if paired else line
+    return tuple(line.split("\t")) if paired and "\t" in line else line
 
 # %% ../../nbs/reference/command/runs.ipynb #8712fe85
 def lines_of(
@@ -250,7 +250,7 @@ def read_rows(
     if file and Path(file).suffix.lower() in TABLES:
         columns = read_splits(file)["train"]
         return [dict(zip(columns, row)) for row in zip(*columns.values())]
-    return [parse_line(line, task.paired, i) for i, line in enumerate(texts or lines_of(file), 1)]
+    return [parse_line(line, task.kind in ("pair", "relation"), i) for i, line in enumerate(texts or lines_of(file), 1)]
 
 # %% ../../nbs/reference/command/runs.ipynb #a5323977
 def labelled_rows(
@@ -283,9 +283,11 @@ def predictions(
     model,  # an `InfoPromptModel`
     rows,  # what `as_rows` takes; labels are not read
     skip_empty:bool=False,  # None for label and probabilities of a row whose text is empty or missing
-) -> list:  # dicts: text (, pair), label, probabilities
-    "Texts with their labels."
+) -> list:  # dicts: text (, pair), label, probabilities; or text, entities
+    "Texts with their labels, or with the names in them."
     rows = as_rows(model.task, rows, labels=False, gaps=skip_empty)
+    if model.task.kind == "entities":
+        return [dict(text=row["text"], entities=names) for row, names in zip(rows, model.predict(rows, skip_empty))]
     found = model.predict_proba(rows, skip_empty)
     chances = [{k: round(v, 6) for k, v in p.items()} for p in found.to_dict("records")]
     return [row | dict(label=label, probabilities=None if label is None else p)
@@ -314,22 +316,3 @@ def facts(
                 settings=model.settings, source=model.source, fitted=model.fitted, scores=model.scores,
                 trained=sum(p.numel() for p in params.values() if p.requires_grad), pruned=kept(model), nearest=words,
                 versions=c["versions"])
-
-# %% ../../nbs/reference/command/runs.ipynb #11b00003
-def asked(
-    action:str,  # "add", "list" or "find"; raises InputError for another
-    folder:str,  # the library
-    prompt,  # for add: a saved prompt
-    name:str,  # for add: what to call it
-    task:str,  # for find: the target
-    *rows,  # for find: data, shots, seed, and where the encoder is
-) -> list:  # dicts
-    "What `library` does and tells."
-    from infoprompt.study.library import add, find, listed
-    if action == "list": return listed(folder).to_dict("records")
-    if action == "add":
-        if not prompt: raise InputError("library add needs a prompt: infoprompt library add LIBRARY FOLDER")
-        return [dict(library=folder, added=add(folder, prompt, name))]
-    if action != "find": raise InputError(f"library {action}: choose add, list or find")
-    data, shots, seed, encoder = rows
-    return find(folder, task, load_data(task, shots, seed, data)["train"], encoder).to_dict("records")

@@ -85,6 +85,7 @@ def class_indices(
     task,  # whatever has `names`: a `Task`
     values,  # (rows,) labels of any kind: names, numbers, booleans, classes
     where:str="data",  # where they come from, for messages
+    unit:str=" row",  # what is counted, for messages
 ) -> list:  # a `ClassIndex` each; raises InputError for a label that is missing or none of the task's
     "The classes of labels, by the task alone."
     found, known = [], {}
@@ -93,7 +94,7 @@ def class_indices(
         if key not in known:
             value = plain(value)
             known[key] = None if value is None else _class_of(task.names, value)
-            if known[key] is None: raise InputError(_refusal(task.names, value, f"{where} row {row}"))
+            if known[key] is None: raise InputError(_refusal(task.names, value, f"{where}{unit} {row}"))
         found.append(known[key] if key else known.pop(key))
     return found
 
@@ -108,10 +109,10 @@ def has_labels(
 
 # %% ../../nbs/reference/data/labels.ipynb #1abe101d
 def kind_of(
-    labels,  # `ClassIndex`es
+    labels,  # `ClassIndex`es, or lists of them
 ) -> str:  # "str", "int", "float" or "bool"
     "The kind of value that labels were before they became classes."
-    kinds = {label.kind for label in labels}
+    kinds = {y.kind for label in labels for y in (label if isinstance(label, list) else [label])}
     return kinds.pop() if len(kinds) == 1 else "str"
 
 # %% ../../nbs/reference/data/labels.ipynb #1abe1021

@@ -65,8 +65,10 @@ def columns_of(
     if isinstance(data, pd.DataFrame):
         once(data.columns)
         return Columns(data.to_dict("list"))
-    names = {c: f.names for c, f in data.features.items() if type(f).__name__ == "ClassLabel"}
-    named = lambda c, vs: [names[c][v] if v is not None and v >= 0 else None for v in vs]
+    inner = {c: getattr(f, "feature", f) for c, f in data.features.items()}
+    names = {c: f.names for c, f in inner.items() if type(f).__name__ == "ClassLabel"}
+    one = lambda c, v: [one(c, x) for x in v] if isinstance(v, list) else None if v is None or v < 0 else names[c][v]
+    named = lambda c, vs: [one(c, v) for v in vs]
     table = data.with_format(None).to_dict()
     return Columns({c: named(c, vs) if c in names else vs for c, vs in table.items()}, names)
 
@@ -149,8 +151,25 @@ def _read_parquet(path):
             table = table.set_column(i, table.column_names[i], column.cast(column.type.value_type))
     return columns_of(Dataset(table))
 
+# %% ../../nbs/reference/data/tables.ipynb #c0111002
+def _read_conll(text, where):
+    rows, width = [[]], 0
+    for i, line in enumerate(split_lines(text), 1):
+        values = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or values[0] == "-DOCSTART-": rows.append([])
+        elif width and len(values) != width:
+            raise InputError(f"{where} line {i}: {len(values)} columns after lines of {width}: give each word its tag")
+        else:
+            width = len(values)
+            rows[-1].append(values)
+    rows = [row for row in rows if row]
+    if not rows: raise InputError(f"{where} is empty: give it a word and a tag a line")
+    tags = dict(tags=[[values[-1] for values in row] for row in rows]) if width > 1 else {}
+    return Columns(dict(tokens=[[values[0] for values in row] for row in rows]) | tags)
+
 # %% ../../nbs/reference/data/tables.ipynb #19128042
-_TEXTS = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_json, ".json": _read_json}
+_TEXTS = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_json, ".json": _read_json,
+          ".conll": _read_conll, ".bio": _read_conll}
 TABLES = *_TEXTS, ".parquet"
 
 # %% ../../nbs/reference/data/tables.ipynb #bafbc9c1

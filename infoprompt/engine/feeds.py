@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ..base.checks import InputError
 from ..data.tasks import batches
@@ -36,7 +37,13 @@ class Prepared:
         for at in self.blocks(batch_size) if need else ():
             batch = {k: x.to(model.label_bias.device) for k, x in model.collate_fn([self.rows[i] for i in at]).items()}
             for k, x in model.unprompted_states(batch, need, refs).items():
-                self.states.setdefault(k, x.new_zeros(len(self.rows), *x.shape[1:], device="cpu"))[at] = x.cpu()
+                for i, own in zip(at, x.cpu()): self.states.setdefault(k, {})[int(i)] = own
+        self.states = {k: self._stacked(by_row) for k, by_row in self.states.items()}
+
+    def _stacked(self, by_row):
+        sizes = [len(r.get("word_pos", ())) for r in self.rows]
+        if not any(sizes) or by_row[0].dim() == 1: return torch.stack([by_row[i] for i in range(len(by_row))])
+        return pad_sequence([by_row[i][:n] for i, n in enumerate(sizes)], batch_first=True)
 
     def blocks(
         self,
@@ -82,9 +89,24 @@ class Rows:
 
     def labels(
         self,
-    ) -> torch.Tensor:  # (run, row)
+    ) -> torch.Tensor:  # (run, row), or (run, row, word) with -100 for padding
         "The label of every row, for every run."
-        return torch.tensor([[row["label"] for row in self.of[r].rows] for r in range(len(self.of))])
+        words = self.words()
+        one = lambda y: y if not words else y + [-100] * (words - len(y))
+        return torch.tensor([[one(row["label"]) for row in self.of[r].rows] for r in range(len(self.of))])
+
+    def size(
+        self,
+        classes:int,  # of the task
+    ) -> tuple:  # row, class; or row, word, tag
+        "The shape of a run's logits."
+        return (len(self), *[self.words()] * bool(self.words()), classes)
+
+    def words(
+        self,
+    ) -> int:  # 0 for rows about texts
+        "The words of the longest row."
+        return max(len(row.get("word_pos", ())) for own in self.prepared.values() for row in own.rows)
 
     def take(
         self,
@@ -95,7 +117,11 @@ class Rows:
         batch = {k: x.unflatten(0, (len(at), len(at[0]))) for k, x in collate(rows, self.population.encoder).items()}
         for g, runs in enumerate(self.population.groups):
             for k in self.of[runs[0]].states:
-                batch[f"{k}@{g}"] = torch.stack([self.of[r].states[k][torch.as_tensor(at[r])] for r in runs])
+                own = [self.of[r].states[k][torch.as_tensor(at[r])] for r in runs]
+                if "word_pos" in batch and k != "cls":
+                    most = batch["word_pos"].shape[-1]
+                    own = [torch.cat([x, x.new_zeros(len(x), most, *x.shape[2:])], 1)[:, :most] for x in own]
+                batch[f"{k}@{g}"] = torch.stack(own)
         return batch
 
 # %% ../../nbs/reference/engine/feeds.ipynb #3f7dbd12
@@ -132,4 +158,4 @@ class Feed:
             drawn = models[runs[0]].draw(mine(batch, g, runs, len(groups) == 1), sources)
             batch |= {f"{k}@{g}": x for k, x in drawn.items()}
         passed = (epoch * len(self) + i) / (self.epochs * len(self))
-        return batch | dict(passed=torch.full(batch["mask_pos"].shape[:2], passed))
+        return batch | dict(passed=torch.full(batch["input_ids"].shape[:2], passed))

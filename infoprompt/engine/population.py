@@ -7,8 +7,7 @@ __all__ = ['Population', 'wide', 'answers', 'joined', 'weighed', 'terms', 'logit
            'judge', 'train_population', 'finish', 'identity', 'accelerator_for', 'place_for']
 
 # %% ../../nbs/reference/engine/population.ipynb #a05a654f
-import hashlib
-import json
+import hashlib, json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from torch.nn.functional import cross_entropy, pad
 from ..base.checks import InputError, check
 from ..base.endings import Stopped, uninterrupted
 from ..base.files import one_at_a_time
+from ..data.answers import per_row, said, truth
 from ..data.labels import kind_of
-from ..data.proving import tensors_hash
+from ..tokens.proving import tensors_hash
 from ..data.tasks import measure
 from .feeds import Feed, Rows, mine
 from .training import train
-from ..method.objective import FIELDS, states_at_mask
+from ..method.objective import LAID, states_at_mask
 from ..method.peers import circles, shared, shares
 from ..method.starts import begin
 
@@ -108,7 +108,7 @@ def answers(
     prompts = [models[runs[0]].prompts(p, b) for runs, p, b in parts]
     longest = max(p.shape[2] for p in prompts)
     every = prompts[0] if len(groups) == 1 else torch.cat([wide(p, longest) for p in prompts])[population.back]
-    z = states_at_mask(population.encoder, {k: batch[k] for k in FIELDS}, every)
+    z = states_at_mask(population.encoder, {k: batch[k] for k in LAID if k in batch}, every)
     return [(runs, p, b, models[runs[0]].conclude(p, b, prompt, z if len(groups) == 1 else z[runs]))
             for (runs, p, b), prompt in zip(parts, prompts)]
 
@@ -148,8 +148,8 @@ def terms(
         weights = weighed(own, b["passed"][:, :1])
         out |= shared(own[0], out, population.peers.get(runs[0]))
         parts.append(population.models[runs[0]].losses(p, b, out, weights))
-        noted = watch(parts[-1], p, weights) if watch else {}
-        parts[-1] |= {k: x.detach()[:, None].expand_as(out["z"][..., 0]) for k, x in noted.items()}
+        parts[-1] |= {k: x.detach()[:, None].expand_as(out["prompt"][..., 0, 0])
+                      for k, x in (watch(parts[-1], p, weights) if watch else {}).items()}
     return joined(population, parts)
 
 # %% ../../nbs/reference/engine/population.ipynb #5e608901
@@ -157,7 +157,7 @@ def logits(
     population:Population,  # the runs
     params:dict,  # name -> (run, ...)
     batch:dict,  # from `Rows.take`
-) -> torch.Tensor:  # (run, row, class)
+) -> torch.Tensor:  # (run, row, class), or (run, row, word, tag)
     "Every run's logits."
     return joined(population, [dict(logits=out["logits"]) for *_, out in answers(population, params, batch)])["logits"]
 
@@ -167,8 +167,7 @@ def bytes_of_row(
     length:int,  # tokens
 ) -> int:  # bytes
     "Memory that one training row takes in the encoder, counted generously: 24 states per layer and the attention."
-    config = encoder.body.config
-    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    layers, heads = encoder.body.config.num_hidden_layers, encoder.body.config.num_attention_heads
     return 4 * length * layers * (24 * encoder.d_hidden + 2 * heads * length)
 
 # %% ../../nbs/reference/engine/population.ipynb #64e8c433
@@ -193,14 +192,15 @@ def all_logits(
     rows,  # `Rows` of the population
     accelerator=None,  # an `accelerate.Accelerator`, or None: here and alone
     batch_size:int=64,  # encoder rows of one pass
-) -> torch.Tensor:  # (run, row, class)
+) -> torch.Tensor:  # (run, row, class), or (run, row, word, tag)
     "Logits of every row for every run."
     runs, first = len(population.models), population.models[0]
-    out = torch.zeros(runs, len(rows), len(first.task.names), device=first.label_bias.device)
+    out = torch.zeros(runs, *rows.size(len(first.task.names)), device=first.label_bias.device)
     me, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     for at in rows.of[0].blocks(max(8, batch_size // runs))[me::world]:
         batch = {k: x.to(out.device) for k, x in rows.take([at] * runs).items()}
-        out[:, torch.as_tensor(at, device=out.device)] = logits(population, params, batch)
+        found = logits(population, params, batch)
+        out[(slice(None), torch.as_tensor(at, device=out.device), *[slice(n) for n in found.shape[2:-1]])] = found
     return accelerator.reduce(out, "sum") if accelerator else out
 
 # %% ../../nbs/reference/engine/population.ipynb #2fc274da
@@ -212,9 +212,9 @@ def judge(
 ) -> dict:  # score (run,) by the task's first metric, val_loss (run,) in nats
     "Score and cross-entropy of each run."
     task, found = population.models[0].task, all_logits(population, params, rows, accelerator).cpu()
-    labels = rows.labels()
-    score = [measure(task, y.numpy(), p.argmax(-1).numpy())[task.metrics[0]] for p, y in zip(found, labels)]
-    loss = cross_entropy(found.transpose(1, 2), labels, reduction="none").mean(1)
+    labels, each = rows.labels(), [rows.of[r].rows for r in range(len(found))]
+    score = [measure(task, truth(task, own), said(task, p, own))[task.metrics[0]] for p, own in zip(found, each)]
+    loss = per_row(cross_entropy(found.movedim(-1, 1), labels, reduction="none"), labels >= 0).mean(1)
     return dict(score=torch.tensor(score), val_loss=loss)
 
 # %% ../../nbs/reference/engine/population.ipynb #7fd12198

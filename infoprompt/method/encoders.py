@@ -26,8 +26,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as hf_logging
 
 from ..base.checks import InputError, InputWarning, check
-from ..data.proving import check_tokenizer, prove, tensors_hash, trial_rows, truths
-from ..data.texts import Reader
+from ..tokens.proving import check_tokenizer, prove, tensors_hash, trial_rows, truths
+from ..tokens.texts import Reader
 from ..nano.pretrain import nano_path
 
 # %% ../../nbs/reference/method/encoders.ipynb #e3a2e8a1

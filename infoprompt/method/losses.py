@@ -40,23 +40,23 @@ def head_loss(
 # %% ../../nbs/05_losses.ipynb #bf74020c
 def rep_loss(
     prompt,  # (run, batch, n_prompt, d_in)
-    z,  # (run, batch, d_out) state at [MASK]
-    negatives,  # (run, batch, K, d_out) what stands in z's place
+    z,  # (run, batch, d_out) state at [MASK], or (run, batch, word, d_out)
+    negatives,  # (run, batch, (word,) K, d_out) what stands in z's place
     weight,  # (run, d_in, d_out) bilinear critic, or None for the dot product
-    keep=None,  # (run, batch, K) True where a negative counts
-) -> torch.Tensor:  # (run, batch) nats
+    keep=None,  # (run, batch, (word,) K) True where a negative counts
+) -> torch.Tensor:  # (run, batch) or (run, batch, word) nats
     "L_rep, InfoNCE between prompt and representation (paper; bilinear score; no clamp)."
-    p = prompt.mean(2)
-    return infonce(score(p, z, weight), score(p[:, :, None], negatives, weight), keep)
+    p = prompt.mean(2) if z.dim() == 3 else prompt.mean(2)[:, :, None]
+    return infonce(score(p, z, weight), score(p[..., None, :], negatives, weight), keep)
 
 # %% ../../nbs/05_losses.ipynb #f9e05e78
 def null_states(
-    z0,  # (run, batch, d_out) un-prompted states
-    noise,  # (run, batch, K, d_out) standard normal
+    z0,  # (run, batch, ..., d_out) un-prompted states
+    noise,  # (run, batch, ..., K, d_out) standard normal
     scale:float=1.,  # s, in standard deviations of z0's own numbers
-) -> torch.Tensor:  # (run, batch, K, d_out)
+) -> torch.Tensor:  # (run, batch, ..., K, d_out)
     "Gaussian draws around the un-prompted state (after the released code; spread ours)."
-    return z0[:, :, None] + scale * z0.std(-1)[..., None, None] * noise
+    return z0[..., None, :] + scale * z0.std(-1)[..., None, None] * noise
 
 # %% ../../nbs/05_losses.ipynb #fba8e886
 def clamp_curves(

@@ -43,15 +43,16 @@ def circles(
 
 # %% ../../nbs/reference/method/peers.ipynb #f752f85d
 def from_peers(
-    values,  # (run, row, d) of every run
+    values,  # (run, row, d) or (run, row, word, d) of every run
     peers,  # (run, K) from `circles`
     stopped:bool,  # whether the negatives' gradient is stopped
-) -> tuple:  # negatives (run, row, K, d), keep (run, row, K)
+) -> tuple:  # negatives (run, row, (word,) K, d), keep (run, row, (word,) K)
     "Every run's values, arranged as negatives for the other runs."
     good = values.detach().isfinite().flatten(1).all(1)
-    found = values.masked_fill(~good[:, None, None], 0)[peers].movedim(1, 2)
-    found = torch.where(good[:, None, None, None] & (not stopped), found, found.detach())
-    return found, good[peers][:, None].expand(found.shape[:-1])
+    by_run = lambda x, like: x.reshape(len(x), *[1] * (like.dim() - 1))
+    found = values.masked_fill(~by_run(good, values), 0)[peers].movedim(1, -2)
+    found = torch.where(by_run(good, found) & (not stopped), found, found.detach())
+    return found, good[peers].reshape(len(peers), *[1] * (found.dim() - 3), -1).expand(found.shape[:-1])
 
 # %% ../../nbs/reference/method/peers.ipynb #fad66053
 def shared(

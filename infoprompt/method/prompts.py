@@ -17,6 +17,7 @@ import torch
 
 from ..base.checks import InputError
 from ..base.files import read_whole
+from ..data.answers import read_at
 from ..data.tasks import PAIR, PREFIX, SINGLE
 from ..data.templates import collate, encode, parse, positions, slot_counts
 from .encoders import Encoder
@@ -37,12 +38,12 @@ def read(
     encoder,  # an `Encoder`
     batch:dict,  # from `collate`
     prompt=None,  # (batch, n_prompt, d_in), or None for rows without slots
-    rows=None,  # (batch, r) positions to read; None reads [MASK]
+    rows=None,  # (batch, r) positions to read; None reads [MASK], or each word of a row of words
 ) -> torch.Tensor:  # (batch, r, d_hidden) states of the last layer
     "Run a batch with its prompt through the frozen encoder."
     embeds = encoder.words[batch["input_ids"]]
     if prompt is not None: embeds = place(prompt, batch["slot"], embeds)
-    rows = batch["mask_pos"][:, None] if rows is None else rows
+    rows = read_at(batch) if rows is None else rows
     return encoder.hidden(embeds, batch["attention_mask"], batch["position_ids"], batch["token_type_ids"], rows)
 
 # %% ../../nbs/01_soft_prompts.ipynb #3bae9a25
@@ -157,8 +158,9 @@ def unprompted(
     seen = batch["attention_mask"] * (batch["slot"] < 0)
     order = (1 - seen).argsort(dim=1, stable=True)
     moved = {k: batch[k].gather(1, order) for k in ("input_ids", "slot", "token_type_ids")}
-    mask, mask_pos = seen.gather(1, order), (order == batch["mask_pos"][:, None]).long().argmax(1)
-    return batch | moved | dict(attention_mask=mask, position_ids=positions(mask, offset), mask_pos=mask_pos)
+    mask, at, name = seen.gather(1, order), read_at(batch), "word_pos" if "word_pos" in batch else "mask_pos"
+    now = order.argsort(1).gather(1, at).reshape(batch[name].shape).masked_fill(batch[name] < 0, -1)
+    return batch | moved | dict(attention_mask=mask, position_ids=positions(mask, offset)) | {name: now}
 
 # %% ../../nbs/01_soft_prompts.ipynb #01756508
 def instance_params(

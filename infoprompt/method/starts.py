@@ -14,11 +14,12 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from ..base.checks import InputError
 from ..base.files import read_whole
-from ..data.proving import tensors_hash
+from ..data.answers import real_words, singly
 from ..data.templates import collate
-from .objective import FIELDS, states_at_mask
+from .objective import LAID, states_at_mask
 from .prompts import start_prompt
 from .settings import many
+from ..tokens.proving import tensors_hash
 
 # %% ../../nbs/reference/method/starts.ipynb #f6691127
 RIDGES = .01, .1, 1.
@@ -45,9 +46,11 @@ def explained(
 def evenly(
     rows,  # dicts with label
 ) -> list:  # the same rows, the first of each class first
-    "Rows in an order in which classes take turns."
+    "Rows in an order in which classes take turns; for rows of words, the sets of their tags."
     seen, turns = Counter(), []
-    for row in rows: turns.append(seen[row["label"]]); seen[row["label"]] += 1
+    for row in rows:
+        key = row["label"] if isinstance(row["label"], int) else frozenset(row["label"])
+        turns.append(seen[key]); seen[key] += 1
     return [row for _, row in sorted(zip(turns, rows), key=lambda pair: pair[0])]
 
 # %% ../../nbs/reference/method/starts.ipynb #63314ed8
@@ -63,9 +66,10 @@ def inform(
     seeds = [s["seed"], *range(first, first + many(s["init"]) - 1)]
     prompts = torch.stack([start_prompt("vocab", s["n_prompt"], e, seed=seed) for seed in seeds]).to(device)
     batch = {k: x.to(device) for k, x in collate(used, e).items()}
-    fields = {k: batch[k][None] for k in FIELDS}
-    states = [states_at_mask(e, fields, p.expand(1, len(used), -1, -1))[0] for p in prompts]
-    shares = explained(torch.stack(states), batch["labels"])
+    fields, own = {k: batch[k][None] for k in LAID if k in batch}, {k: p[None] for k, p in model.trained().items()}
+    asked = (model.prompts(own | dict(prompt=p[None]), fields) for p in prompts)
+    states, real = torch.stack([states_at_mask(e, fields, p)[0] for p in asked]), real_words(batch)
+    shares = explained(singly(states, real), singly(batch["labels"][..., None], real)[..., 0])
     model.prompt.copy_(prompts[shares.argmax()])
     return shares.cpu()
 
@@ -102,16 +106,18 @@ def probe_head(
     used, device, seen = evenly(rows)[:size], model.head.device, []
     for part in torch.arange(len(used)).split(64):
         batch = {k: x[None].to(device) for k, x in collate([used[i] for i in part], model.encoder).items()}
-        with torch.no_grad(): seen.append(model.answer({k: p[None] for k, p in model.trained().items()}, batch))
-    states, logits = (torch.cat([out[k][0] for out in seen]) for k in ("z", "logits"))
-    labels = torch.tensor([r["label"] for r in used], device=device)
-    turn = torch.arange(len(used), device=device) * folds // len(used)
+        with torch.no_grad(): out = model.answer({k: p[None] for k, p in model.trained().items()}, batch)
+        labels, real = batch["labels"][0], real_words({k: x[0] for k, x in batch.items()})
+        row = part.to(device).reshape(-1, *[1] * (labels.dim() - 1)).expand_as(labels)
+        seen.append([singly(x, real) for x in (out["z"][0], out["logits"][0], labels[..., None], row[..., None])])
+    states, logits, labels, row = map(torch.cat, zip(*seen))
+    labels, turn = labels[:, 0], row[:, 0] * folds // len(used)
     def held(penalty, fold):
         out, fit = turn == fold, turn != fold
         change = decoder(states[fit], logits[fit], labels[fit], penalty)
         return cross_entropy(states[out] @ change.T + logits[out], labels[out], reduction="sum")
     missed = torch.stack([cross_entropy(logits, labels, reduction="sum"),
-                          *(sum(held(p, f) for f in range(min(folds, len(used)))) for p in PENALTIES)]) / len(used)
+                          *(sum(held(p, f) for f in range(min(folds, len(used)))) for p in PENALTIES)]) / len(labels)
     if best := int(missed.argmin()): model.head.data += decoder(states, logits, labels, PENALTIES[best - 1])
     return missed.cpu()
 
