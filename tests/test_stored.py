@@ -72,7 +72,7 @@ def test_no_file_is_forgotten():
 
 @pytest.mark.parametrize("file", [*(ASSETS / f"{name}.json" for name in (
     "training_run", "playground", "prompts", "pruning", "pruning_scores", "word_plane")), *GRID, *LANDS,
-    *TRAVEL,     *(RESULTS / name for name in sorted(REMADE))],
+    *TRAVEL, *(RESULTS / name for name in sorted(REMADE))],
                          ids=lambda path: path.name)
 def test_a_file_is_of_todays_nano(file):
     made = about(file)

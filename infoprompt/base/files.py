@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'write_whole', 'tidy', 'running', 'checksum', 'packed', 'read_whole', 'opened', 'launched', 'by_main',
-           'owned', 'take', 'one_at_a_time', 'claim', 'parquet']
+           'owned', 'take', 'one_at_a_time', 'claim', 'parquet', 'same_json']
 
 # %% ../../nbs/reference/base/files.ipynb #366ce340
 import hashlib, inspect, json, os
@@ -203,3 +203,12 @@ def parquet(
     "A table as a parquet file."
     table.to_parquet(file := BytesIO())
     return file.getvalue()
+
+# %% ../../nbs/reference/base/files.ipynb #05a11ce3
+def same_json(
+    file,  # a path
+    facts,  # plain JSON
+) -> bool:
+    "Does a JSON file hold these facts?"
+    try: return json.dumps(json.loads(file.read_bytes())) == json.dumps(facts)
+    except (ValueError, RecursionError): return False

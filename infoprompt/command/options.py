@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NONE', 'leave', 'words_checked', 'Program', 'as_typed', 'one_line', 'last_words', 'shape_of', 'check_options',
-           'listed', 'to_json', 'aligned']
+           'listed', 'to_json', 'aligned', 'score_table', 'spread', 'print_json']
 
 # %% ../../nbs/reference/command/options.ipynb #0b710a02
 import json, re, sys
@@ -137,3 +137,28 @@ def aligned(
     lines = [list(rows[0]), *([cell(x) for x in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(x.ljust(w) for x, w in zip(line, widths)).rstrip() for line in lines)
+
+# %% ../../nbs/reference/command/options.ipynb #415ea566
+def score_table(
+    found:dict,  # split -> prompt -> metric -> score
+) -> list:  # one dict for each prompt
+    "Scores of majority, untrained and trained, side by side."
+    flat = lambda p: {f"{split} {metric}": x for split, by in found.items() for metric, x in by[p].items()}
+    return [dict(prompt=p) | flat(p) for p in ("majority", "untrained", "trained")]
+
+# %% ../../nbs/reference/command/options.ipynb #82b2c444
+def spread(
+    name:str,  # the fact's name
+    value,  # plain JSON
+) -> list:  # dicts
+    "A fact as rows of a table."
+    if isinstance(value, dict): return [r for k, v in value.items() for r in spread(f"{name}: {k}", v)]
+    if isinstance(value, list): return [dict(what=f"{name}: {i}", value=v) for i, v in enumerate(value)]
+    return [dict(what=name, value=f"{value:g}" if isinstance(value, float) else value)]
+
+# %% ../../nbs/reference/command/options.ipynb #75a28be5
+def print_json(
+    **values,  # plain JSON
+):
+    "Print one JSON object on one line."
+    print(to_json(values))

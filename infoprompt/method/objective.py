@@ -105,9 +105,8 @@ def kind(
     self:Objective,
 ) -> tuple:  # equal for models that can be stacked
     "What decides names and shapes."
-    s = self.settings
+    s, mask = self.settings, getattr(self, "prompt_mask", torch.empty(0))
     same = "n_prompt", "k", "prompt", "head_critic", "head_negatives", "rep_critic", "rep_negatives", "bottleneck"
-    mask = getattr(self, "prompt_mask", torch.empty(0))
     return (*(s[name] for name in same), s["marks"], s["beta"] > 0, s["gamma"] > 0, *mask.shape)
 
 # %% ../../nbs/reference/method/objective.ipynb #651355b7
@@ -192,8 +191,7 @@ def losses(
     if s["beta"]: parts["l_rep"] = self._rep_term(params, batch, out)
     if s["gamma"]: parts["l_head"] = self._head_term(params, batch, out)
     if out["kl"] is not None: parts["kl"] = out["kl"]
-    parts = {k: per_row(x, real) for k, x in parts.items()}
-    w = weights or s
+    parts, w = {k: per_row(x, real) for k, x in parts.items()}, weights or s
     weights = dict(ce=1, l_rep=w["beta"], l_head=w["gamma"], kl=KL_WEIGHT)
     return dict(loss=sum(weights[k] * v for k, v in parts.items())) | parts
 
