@@ -32,7 +32,7 @@ from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
 from infoprompt.nano.family import FAMILY
 from infoprompt.study.sweeps import Alone
-from infoprompt.study.transfer import KINDS, answers_to, neurons, similarity, told, zero_shot
+from infoprompt.study.transfer import KINDS, neurons, similarity, told, zero_shot
 from made import made, use_threads
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,6 +17,7 @@ from infoprompt.base.files import read_whole
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import QUANTITIES, pack_runs, read_runs
 from infoprompt.study.experiments import run_job, stored
+from infoprompt.study.transfer import answers_to
 
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
@@ -152,8 +153,8 @@ def test_transfer(script):
     module, encoder = script("transfer"), Encoder("nano")
     facts, prompts = read_whole(ASSETS / "transfer_prompts.safetensors")
     held = module.rows("tense-fact", 3)["validation"]
-    logits, _, labels = module.answers_to(prompts["tense-fact"][3:4].float(), "nano/tense-fact", held, encoder)
-    agree(module.torch.nn.functional.cross_entropy(logits[0], labels), facts["val_loss"]["tense-fact"][3], False, .02)
+    logits, _, labels = answers_to(prompts["tense-fact"][3:4].float(), "nano/tense-fact", held, encoder)
+    agree(torch.nn.functional.cross_entropy(logits[0], labels), facts["val_loss"]["tense-fact"][3], False, .02)
 
 
 def test_transfer_of_real_prompts(script, shared_data):
