@@ -17,6 +17,7 @@ from infoprompt.base.files import read_whole
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import QUANTITIES, pack_runs, read_runs
 from infoprompt.study.experiments import run_job, stored
+from infoprompt.study.transfer import answers_to
 
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
@@ -166,15 +167,11 @@ def test_nano_table(same, method):
 
 
 def test_transfer(script):
-    module, target = script("transfer"), "tense-fact"
-    prompts = read_whole(ASSETS / "transfer_prompts.safetensors")[1]
-    old = pd.read_parquet(ASSETS / "transfer_matrix.parquet")
-    old = old.query("terms == 'plain' and target == @target and seed < 5")
-    names = [name for name in prompts for _ in range(5)]
-    new = module.zero_shot(torch.cat([p[:5].float() for p in prompts.values()]), f"nano/{target}",
-                           module.judged_rows(target), Encoder("nano"))
-    old = old.set_index(["source", "seed"]).loc[list(zip(names, [*range(5)] * len(prompts))), "score"]
-    agree(new, old, False, 2 / module.JUDGED)  # the stored prompts are in half precision
+    module, encoder = script("transfer"), Encoder("nano")
+    facts, prompts = read_whole(ASSETS / "transfer_prompts.safetensors")
+    held = module.rows("tense-fact", 3)["validation"]
+    logits, _, labels = answers_to(prompts["tense-fact"][3:4].float(), "nano/tense-fact", held, encoder)
+    agree(torch.nn.functional.cross_entropy(logits[0], labels), facts["val_loss"]["tense-fact"][3], False, .02)
 
 
 def test_transfer_of_real_prompts(script, shared_data):
