@@ -122,8 +122,8 @@ def measured(task: str, seeds, encoder) -> dict:
 def speed(encoder) -> dict:
     "Seconds of the processor and of the clock for a run of three epochs: alone, and as one of 45."
     data = load_data("nano/sentiment", 64, 0)["train"]
-    models = [InfoPromptModel(encoder, "nano/sentiment", n_prompt=N, seed=s, **SETTINGS) for s in range(5)]
-    train_population(Population(models), data, None, min(3, EPOCHS), [LR] * 5, 8, [(s, s) for s in range(5)],
+    models = [InfoPromptModel(encoder, "nano/sentiment", n_prompt=N, seed=s, **SETTINGS) for s in SEEDS[:5]]
+    train_population(Population(models), data, None, min(3, EPOCHS), [LR] * len(models), 8, [(s, s) for s in SEEDS[:5]],
                      progress=False)
     cut = lambda: [m.prune(data, **shares(r / 10, N)) for r in range(1, 10) for m in models]
     now = lambda: (time.process_time(), time.perf_counter())
@@ -133,10 +133,10 @@ def speed(encoder) -> dict:
         return [(end - start) / sum(map(len, parts)) for start, end in zip(begun, now())]
     found = []
     for repeat in range(3):
-        alone, together = clock([[m] for m in cut()[repeat * 5:repeat * 5 + 3]]), clock([cut()])
+        alone, together = clock([[m] for m in cut()[repeat * 3:repeat * 3 + 3]]), clock([cut()])
         found.append(dict(alone=alone, together=together, ratio=[a / b for a, b in zip(alone, together)]))
         print(found[-1], flush=True)
-    return dict(made=made(), runs=45, processor_and_clock=found)
+    return dict(made=made(), runs=9 * len(models), processor_and_clock=found)
 
 
 def columns(rows: list[dict]) -> dict:
