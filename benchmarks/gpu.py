@@ -96,8 +96,8 @@ def our_step(encoder: Encoder, runs: int):
     state, rates = State.fresh(population.stack()), torch.full((runs,), 1e-3, device=DEVICE)
 
     def step():
-        one_step(state, partial(terms, population), feed(*divmod(state.step, len(feed))), Alone(DEVICE, PRECISION), rates,
-                 .01, 1., 1, adamw_step)
+        batch = feed(*divmod(state.step, len(feed)))
+        one_step(state, partial(terms, population), batch, Alone(DEVICE, PRECISION), rates, .01, 1., 1, adamw_step)
     return step
 
 
@@ -151,7 +151,8 @@ def cells(options) -> dict:
         shell.run("from infoprompt.core import *\nfrom infoprompt.study.sweeps import *")
         for cell in (cell for cell in code if source(cell).startswith("#| gpu")):
             text = source(cell).replace('"roberta-large"', repr(options.encoders[-1]))
-            if options.data: text = text.replace("shots=64", f"shots=64, data={str(Path(options.data).resolve() / 'rte')!r}")
+            if options.data:
+                text = text.replace("shots=64", f"shots=64, data={str(Path(options.data).resolve() / 'rte')!r}")
             cell["outputs"] = shell.run(text)
             if shell.exc: raise RuntimeError(f"{path}: {shell.exc}")
             done[path] = done.get(path, 0) + 1

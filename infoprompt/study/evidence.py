@@ -111,8 +111,8 @@ def race(
         mean, low, high = t_interval(part["test"])
         area = t_interval(part["area"])
         return pd.Series(dict(plain=part["plain"].median(), epochs=part["epochs"].median(),
-                              arrived=np.isfinite(part["epochs"]).mean(), p=log_rank(part), test=mean, low=low, high=high,
-                              area=area[0], area_low=area[1], area_high=area[2], seeds=len(part)))
+                              arrived=np.isfinite(part["epochs"]).mean(), p=log_rank(part), test=mean, low=low,
+                              high=high, area=area[0], area_low=area[1], area_high=area[2], seeds=len(part)))
     return runs.groupby(["task", "arm"], sort=False)[["plain", "epochs", "last", "area", "test"]].apply(one)
 
 # %% ../../nbs/09_evidence.ipynb #09f00007
@@ -158,7 +158,8 @@ def fig_phase(
     fig.update_xaxes(title="β", type="category"); fig.update_yaxes(title="γ", type="category", automargin=True)
     clear = cells[(cells["low"] > 0) | (cells["high"] < 0)]
     says = "{task}: plain prompt tuning needs {plain:g} epochs in the median; at best {best:g}"
-    if value == "test": says = "{task}: {clear:d} of {n:d} settings differ clearly from plain tuning; chance: {chance:.1f}"
+    if value == "test": says = "{task}: {clear:d} of {n:d} settings differ clearly from plain tuning; chance: "\
+                               "{chance:.1f}"
     return say(fig, says, "A grid of γ by β. " + says, task=short(task), plain=float(cells["plain"].iloc[0]),
                best=float(cells["epochs"].min()), clear=len(clear), n=len(cells) - 1, chance=.05 * (len(cells) - 1))
 
@@ -212,8 +213,8 @@ def fig_spread(
                              marker=dict(color=colour, size=5)))
     quiet(fig, 420).update_layout(boxmode="group", yaxis_title="test accuracy")
     sd = runs[runs["init"] == "vocab"].groupby("gamma")["test_accuracy"].std()
-    says = ("{task}: from random words, the standard deviation over seeds is {none:.3f} without the head loss and {some:.3f} "
-            "with γ = 0.05")
+    says = ("{task}: from random words, the standard deviation over seeds is {none:.3f} without the head loss and "
+            "{some:.3f} with γ = 0.05")
     return say(fig, says, f"Boxes of test accuracy by start and γ. {says}.", task=short(task), none=float(sd[0.]),
                some=float(sd[.05]))
 
@@ -228,12 +229,12 @@ def fig_race(
     fig, last = go.Figure(), int(runs["last"].max())
     for (arm, name), colour in zip(arms.items(), (GREY, COLOURS["l_rep"], COLOURS["ce"])):
         epochs = runs[runs["arm"] == arm]["epochs"].to_numpy()
-        fig.add_trace(go.Scatter(x=list(range(last + 1)), y=as_list((epochs > e).mean() for e in range(last + 1)), name=name,
-                                 mode="lines", line=dict(color=colour, width=3, shape="hv")))
+        fig.add_trace(go.Scatter(x=list(range(last + 1)), y=as_list((epochs > e).mean() for e in range(last + 1)),
+                                 name=name, mode="lines", line=dict(color=colour, width=3, shape="hv")))
     quiet(fig).update_xaxes(title="epoch").update_yaxes(title="share still above the mark", range=[-.02, 1.02])
     row = race(runs).loc[task, other]
-    says = ("{task}: half of the runs are down at the mark after {epochs} epochs, against {plain} (log-rank p = {p:.2g}); "
-            "test differs by {test:+.3f} ({low:+.3f} to {high:+.3f})")
+    says = ("{task}: half of the runs are down at the mark after {epochs} epochs, against {plain} (log-rank "
+            "p = {p:.2g}); test differs by {test:+.3f} ({low:+.3f} to {high:+.3f})")
     when = lambda epochs: f"{epochs:g}" if np.isfinite(epochs) else f"more than {last}"
     return say(fig, says, "Falling steps, one line an arm; what is left at the end never arrived. " + says,
                task=short(task), epochs=when(row["epochs"]), plain=when(row["plain"]), p=row["p"], test=row["test"],
