@@ -108,7 +108,8 @@ def test_ladder(script):
     assert faults.loc["nano/paraphrase"].tolist()[:5] == ["clamp first words", "first words", "words", "", ""]
     assert faults.loc["nano/sentiment"].tolist()[:5] == ["clamp first mask", "first mask", "mask", "mask", ""]
     loss = table.set_index(["task", "step", "seed"])["val_loss"].unstack("step")
-    assert (loss.loc["nano/sentiment", "the task's label words"] == loss.loc["nano/sentiment", "each row its own prompt"]).all()
+    words, own = (loss.loc["nano/sentiment", step] for step in ("the task's label words", "each row its own prompt"))
+    assert (words == own).all()
     module.piece = None  # what is there is not run again
     module.main()
 
@@ -116,8 +117,8 @@ def test_ladder(script):
 def test_faults_of_the_released_code_show(script):
     module, _ = script("ladder")
     encoder, data = module.Encoder("nano"), load_data("nano/sentiment", shots=8, seed=0)["train"]
-    new = lambda *faults: module.Released(encoder, "nano/sentiment", faults=faults, prompt="instance", beta=1., gamma=1.,
-                                          rep_critic="released", init="vocab").eval()
+    new = lambda *faults: module.Released(encoder, "nano/sentiment", faults=faults, prompt="instance", beta=1.,
+                                          gamma=1., rep_critic="released", init="vocab").eval()
     right, shared, masked, clamped = new(), new("first"), new("mask"), new("clamp")
     alone = [model.predict_proba(data.select([3])).to_numpy() for model in (right, shared)]
     assert (alone[0] == alone[1]).all(), "a row by itself is the first of its batch"
@@ -143,9 +144,11 @@ def on_paper(tmp_path):
     for task, columns in dict(rte=("sentence1", "sentence2"), cola=("sentence",)).items():
         (folder := tmp_path / "data" / task).mkdir(parents=True)
         for split in "train", "validation":
-            texts = {c: [f"the film was {'good' if i % 2 else 'bad'} {i} {split} {c}" for i in range(40)] for c in columns}
+            told = lambda i, c: f"the film was {'good' if i % 2 else 'bad'} {i} {split} {c}"
+            texts = {c: [told(i, c) for i in range(40)] for c in columns}
             pd.DataFrame(texts | dict(label=[i % 2 for i in range(40)])).to_parquet(folder / f"{split}.parquet")
-    return str(tiny.save(tmp_path / "roberta", "roberta", words=[*tiny.WORDS, "wrong", "correct"])), str(tmp_path / "data")
+    folder = tiny.save(tmp_path / "roberta", "roberta", words=[*tiny.WORDS, "wrong", "correct"])
+    return str(folder), str(tmp_path / "data")
 
 
 def gpu(script, on_paper, *names, **changes):
@@ -178,11 +181,13 @@ def test_speed_for_a_gpu(script, on_paper):
 def test_cells_for_a_gpu(script, on_paper):
     module, project = gpu(script, on_paper, "cells", NOTEBOOKS=("one.ipynb",))
     cells = [("h", "#| hide\nimport math"), ("a", "1 / 0"),
-             ("g", '#| gpu\n#| eval: false\nrte = load_data("rte", shots=64)\nmath.sqrt(len(rte["test"])), "roberta-large"')]
+             ("g", '#| gpu\n#| eval: false\nrte = load_data("rte", shots=64)\n'
+                    'math.sqrt(len(rte["test"])), "roberta-large"')]
     book = [dict(cell_type="code", id=i, metadata={}, source=[s], outputs=[], execution_count=None) for i, s in cells]
     (project / "one.ipynb").write_text(json.dumps(dict(cells=book, metadata={}, nbformat=4, nbformat_minor=5)))
     with pytest.raises(RuntimeError, match="one.ipynb"): module.main()  # 40 rows cannot give 64
-    book[2]["source"] = [cells[2][1].replace("shots=64", "seed=0").replace('"rte",', f'data={on_paper[1] + "/rte"!r}, task="rte",')]
+    given = f'data={on_paper[1] + "/rte"!r}, task="rte",'
+    book[2]["source"] = [cells[2][1].replace("shots=64", "seed=0").replace('"rte",', given)]
     (project / "one.ipynb").write_text(json.dumps(dict(cells=book, metadata={}, nbformat=4, nbformat_minor=5)))
     module.main()
     hidden, other, cell = json.loads((project / "one.ipynb").read_text())["cells"]

@@ -17,9 +17,9 @@ from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.data.tasks import get_task
 from infoprompt.show.figures import told
 from infoprompt.show.weights import stored_weights
-from infoprompt.study.evidence import (BLOCKS, RATES, SHOWN, SLACK, arrival, fig_gains, fig_phase, fig_primary, fig_race,
-                                       fig_spread, fig_twins, log_rank, mark_for, pooled, primary, race, raced,
-                                       smoothed, stored_grid, tuned)
+from infoprompt.study.evidence import (BLOCKS, RATES, SHOWN, SLACK, arrival, fig_gains, fig_phase, fig_primary,
+                                       fig_race, fig_spread, fig_twins, log_rank, mark_for, pooled, primary, race,
+                                       raced, smoothed, stored_grid, tuned)
 from infoprompt.study.experiments import PRIMARY
 from infoprompt.study.questions import LADDER, QUESTIONS, TASKS, early, gather, possible
 from infoprompt.study.sweeps import plan
@@ -191,11 +191,11 @@ def test_the_primary_question_by_hand():
     for task in PRIMARY["tasks"]:
         best = {}
         for arm in "base", "weights":
-            parts = [stored_weights(task, lr).query("beta == @b and gamma == @g and init == 'vocab'").sort_values("seed")
-                     for lr in PRIMARY["lrs"] for b, g in [PRIMARY[arm]]]
+            asked = "init == 'vocab' and beta == {} and gamma == {}".format(*PRIMARY[arm])
+            parts = [stored_weights(task, lr).query(asked).sort_values("seed") for lr in PRIMARY["lrs"]]
             best[arm] = min(parts, key=lambda part: np.mean([low(c) for c in part["val_loss"]]))
         gaps.append([best["weights"][v].to_numpy() - best["base"][v].to_numpy() for v in ("test",)] +
-                    [np.subtract(*(np.array([np.mean(c[1:]) for c in best[a]["val_loss"]]) for a in ("weights", "base")))])
+                    [np.subtract(*([np.mean(c[1:]) for c in best[a]["val_loss"]] for a in ("weights", "base")))])
     for value, one in zip(PRIMARY["outcomes"], np.mean(gaps, axis=0)):
         low_high = ttest_1samp(one, 0).confidence_interval()
         assert primary().loc[(value, "all five")].tolist() == pytest.approx([one.mean(), *low_high])

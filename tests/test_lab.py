@@ -128,7 +128,8 @@ def test_five_seeds_of_a_chosen_setting_train_live_until_they_are_stopped(run_al
     figure.get_by_role("button", name="train five seeds now").wait_for()
     said = figure.locator("figcaption").inner_text()
     assert said.startswith("Live: 5 seeds, epoch") and "of 30" in said
-    live = figure.evaluate("figure => figure.querySelector('.plot').data.filter(t => /^live/.test(t.name)).map(t => t.y)")
+    live = figure.evaluate("figure => figure.querySelector('.plot').data.filter(one => /^live/.test(one.name))"
+                           ".map(one => one.y)")
     assert len(live) == 5 and {len(curve) for curve in live} == {int(said.split()[4]) + 1}
 
 

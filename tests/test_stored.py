@@ -97,8 +97,11 @@ def test_ladder(script, monkeypatch):
         new = ladder.piece(ladder.get_task("nano/entailment"), step, Encoder("nano")).iloc[0]
         old = table.query("task == 'nano/entailment' and step == @step and seed == 3").iloc[0]
         # Trained alone here, among twenty there: sums of another order, even on the same machine.
-        assert new["faults"] == old["faults"] and abs(new["untrained"] - old["untrained"]) <= 1 / 64
-        agree(new["curve"], old["curve"], False, .01, slice(4))
+        # Validation takes more rows at once for one run, so the first row of a batch, whose prompt all rows get, differs.
+        assert new["faults"] == old["faults"]
+        if "first" not in new["faults"]:
+            assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
+            agree(new["curve"], old["curve"], False, .01, slice(4))
         for term in "l_rep", "l_head": agree(new[term], old[term], False, .05)
 
 

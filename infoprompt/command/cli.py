@@ -285,8 +285,8 @@ def prune(
     except Diverged as stop: leave(f"{one_line(stop, ())}; nothing was written", 1)
     if json: return print_json(out=str(place), ratios=table, kept=left, scores=scores)
     print(aligned(table))
-    print(f"kept {left['numbers']} of {left['numbers_of']} numbers in {len(left['tokens'])} tokens; wrote {place}: look at "
-          f"{place/'convergence.html'}, use it with: infoprompt predict {place} TEXT")
+    print(f"kept {left['numbers']} of {left['numbers_of']} numbers in {len(left['tokens'])} tokens; wrote {place}: "
+          f"look at {place/'convergence.html'}, use it with: infoprompt predict {place} TEXT")
 
 # %% ../../nbs/reference/command/cli.ipynb #0ea3fa0b
 @command("infoprompt tasks", "infoprompt tasks --json")

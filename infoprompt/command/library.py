@@ -15,11 +15,11 @@ import torch
 from ..base.checks import InputError, misfit
 from ..base.files import write_whole
 from ..core import SAVED, read_saved
-from ..tokens.proving import tensors_hash
-from ..data.tasks import PAIR, SINGLE, as_rows, get_task
+from ..data.tasks import PAIR, SINGLE, as_rows, get_task, load_data
 from ..method.encoders import Encoder
 from ..method.prompts import start_prompt
 from ..study.transfer import told, zero_shot
+from ..tokens.proving import tensors_hash
 
 # %% ../../nbs/reference/command/library.ipynb #479c0bac
 def read_entry(
