@@ -97,7 +97,7 @@ def test_ladder(script, monkeypatch):
         new = ladder.piece(ladder.get_task("nano/entailment"), step, Encoder("nano")).iloc[0]
         old = table.query("task == 'nano/entailment' and step == @step and seed == 3").iloc[0]
         # Trained alone here, among twenty there: sums of another order, even on the same machine.
-        # Validation takes more rows at once for one run, so the first row of a batch, whose prompt all rows get, differs.
+        # One run is validated on larger batches than twenty are, so another first row's prompt serves all rows.
         assert new["faults"] == old["faults"]
         if "first" not in new["faults"]:
             assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
