@@ -176,7 +176,7 @@ def compared(
     when = lambda one: f"{one['epochs']:g}" if np.isfinite(one["epochs"]) else "more than 30"
     numbers = dict(n=len(found["stuck"]), stuck=count(found), epochs=when(found), test=float(found["test"].mean()))
     if found is plain:
-        return ("Plain prompt tuning: {stuck} of {n} runs are stuck; median epochs {epochs}; test {test:.2f}",
+        return ("Plain prompt tuning: stuck runs {stuck} of {n}; median epochs {epochs}; test {test:.2f}",
                 numbers | dict(gain=None, low=None, high=None))
     numbers |= dict(before=count(plain), then=when(plain), first=float(plain["test"].mean()))
     return ("Stuck: {before} of {n} → {stuck} of {n}; median epochs {then} → {epochs}; test {first:.2f} → {test:.2f} "
@@ -212,7 +212,7 @@ def fig_weights(
     beta:float=0.,  # weight of the representation loss (published: 0.1)
     gamma:float=0.,  # weight of the head loss (published: 0.05)
     init:str="vocab",  # start: "vocab", "label", "random" or "informed"
-    lr:float=.01,  # peak learning rate (published: 1e-3, on RoBERTa-large)
+    lr:float=.003,  # peak learning rate (published: 1e-3, on RoBERTa-large)
     task:str="sentiment",  # of nano
     outcome:str="runs stuck",  # what the map shows: a key of `OUTCOMES`
 ) -> go.Figure:

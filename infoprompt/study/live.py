@@ -98,8 +98,8 @@ def laid_out(
 
 # %% ../../nbs/reference/study/live.ipynb #11fe0011
 PRESETS = {"as published": dict(beta=.1, gamma=.05, lr=.001), "no information terms": dict(lr=.001),
-           "β ten times as large": dict(beta=1., gamma=.05), "a bad start rescued?": dict(beta=1., init="random"),
-           "too large a step?": dict(beta=.1, gamma=.05)}
+           "β ten times as large": dict(beta=1., gamma=.05), "a bad start rescued?": dict(beta=1., init="label"),
+           "too large a step?": dict(beta=.1, gamma=.05, lr=.01)}
 GUESS = dict(of=["beta", "gamma"], ask="against plain prompt tuning from the same start, the test score will be",
              answers=["lower", "not clearly different", "higher"], number="gain", low="low", high="high",
              verdict="{value:+.2f} ({from:+.2f} to {to:+.2f})")
