@@ -434,7 +434,7 @@ def test_near_enough_the_twin_is_the_run():
 
 
 def test_powers_leave_out_what_a_log_scale_cannot_draw():
-    assert powers([1., .01, 0., 1e4, math.nan]) == [0., -2., None, None, None]
+    assert powers([1., .01, 1e-16, 0., 1e4, math.nan]) == [0., -2., None, None, None, None]
 
 
 def test_needed_is_the_first_step_or_inf():

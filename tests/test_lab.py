@@ -141,7 +141,7 @@ def test_a_prompt_trains_in_the_output_of_a_cell_and_answers_there(run_all, page
     page.get_by_text("steps a second").wait_for()
     page.locator("#ask-prompts").get_by_role("group", name="yours").wait_for(state="attached")
     train.click()
-    page.get_by_text("Train goes on from there").wait_for()
+    page.get_by_text("Train continues from there").wait_for()
     mine = page.locator("#ask-prompts").get_by_role("group", name="yours")
     mine.scroll_into_view_if_needed()
     before = mine.inner_text()

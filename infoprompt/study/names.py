@@ -40,7 +40,7 @@ def fig_answers(
     fig = quiet(go.Figure([cells, *keys]), 130 + 26 * len(lines))
     fig.update_xaxes(visible=False, fixedrange=True)
     fig.update_yaxes(tickvals=at, ticktext=[who for who, *_ in lines], autorange="reversed",
-                     showgrid=False, fixedrange=True)
+                     showgrid=False, fixedrange=True, automargin=True)
     first, *others = answers
     wrong = {who: sum(answers[who][i] != answers[first][i] for i in range(len(words))) for who in others}
     says = "Of {n:d} sentences, " + " and ".join(f"{who} gets {{w{i}:d}} wrong" for i, who in enumerate(others))

@@ -232,9 +232,9 @@ def descent(step=1., conditioning=10., ridge=1., steps=60) -> dict:  # shares of
                 limit=2 / k["beta_s_D"] / best, valleys=[valley(k["l"] * best, k["beta_s_D"] * best), valley(*ends)])
 
 # %% ../../nbs/07_convergence.ipynb #12b2dd28
-def powers(errors) -> list:  # shares of the first error; exponents of ten, None for 0 and above 1000
-    "Errors on a log scale."
-    return as_list([math.log10(e) if 0 < e <= 1e3 else math.nan for e in errors])
+def powers(errors) -> list:  # shares of the first error; exponents of ten, None below 1e-14 and above 1000
+    "Errors on a log scale, without what is only rounding."
+    return as_list([math.log10(e) if 1e-14 <= e <= 1e3 else math.nan for e in errors])
 
 # %% ../../nbs/07_convergence.ipynb #b806794c
 def log_axis(low:int, high:int) -> dict:  # exponents; an axis for plotly's layout
