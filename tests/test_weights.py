@@ -142,7 +142,7 @@ def test_the_explorer_on_a_page(explorer, page, tmp_path, width, scheme):
     page.wait_for_function("text => document.querySelector('figcaption').textContent === text", arg=want)
     drawn = page.evaluate("document.querySelector('.plot').data.filter(t => (t.name ?? '').startsWith('seed'))"
                           ".map(t => [...t.y])")
-    stored = setting("relation", .01, "vocab")[1., 0.]["curves"]
+    stored = setting("relation", explorer.start["lr"], "vocab")[1., 0.]["curves"]
     np.testing.assert_allclose(np.array(drawn, float), stored, atol=1e-3)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert said == [] and asked == [file.as_uri()]
