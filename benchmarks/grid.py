@@ -4,7 +4,7 @@ python benchmarks/grid.py [--tasks sentiment relation ...] [--starts vocab ...] 
 
 Five tasks of nano, 64 rows, 30 epochs, 20 seeds; a seed draws rows, start, order and noise, so equal seeds are twins.
 At the rates 1e-2 and 3e-3 all pairs of four beta and three gamma, at the published 1e-3 plain prompt tuning and the
-published weights; each from four starts. That is 10,400 runs, two to three hours of two cores.
+published weights; each from four starts. That is 10,400 runs, some three hours of one core.
 
 Writes infoprompt/assets/weights_TASK_RATE.parquet, which `infoprompt.show.weights` reads. A file grows by pieces of
 some 50 runs, which wait in benchmarks/results/checkpoints_grid/ until a start is whole; what is there is not run again.
