@@ -11,7 +11,7 @@ was trained on the three tasks at once. Writes, in infoprompt/assets/:
 
 transfer_real.parquet         numbers made from the real prompts in ../shared/data/prompt_transferability, where it is
 transfer_prompts.safetensors  the plain sources, in half precision
-transfer_matrix.parquet       zero-shot scores, and the two indicators that need the encoder
+transfer_matrix.parquet       zero-shot scores, and for the plain sources every indicator
 transfer_starts.parquet       validation curves and test scores of the training runs
 transfer_each.parquet         the same from every source on every target, of a few seeds
 transfer_sums.parquet         zero-shot scores of starts plus one or two task vectors
@@ -39,7 +39,7 @@ from infoprompt.method.prompts import start_prompt
 from infoprompt.nano.family import FAMILY
 from infoprompt.show.travel import judged
 from infoprompt.study.sweeps import Alone
-from infoprompt.study.transfer import KINDS, mixture, neurons, similarity, summed, told, zero_shot
+from infoprompt.study.transfer import KINDS, mixture, similarity, summed, told, zero_shot
 from made import made, use_threads
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,17 +180,22 @@ def real(folder: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def matrix(found: dict, prompts: dict, encoder: Encoder) -> pd.DataFrame:
-    "One row a prompt and target: seed, source, target, score, labels, and on, the likeness to the target's own prompt."
-    tasks, lines = list(prompts), []
-    on = torch.stack([torch.stack([neurons(one, encoder) for one in prompts[t]]) for t in tasks], 1).float()
-    on = torch.nn.functional.normalize(on, dim=-1) @ torch.nn.functional.normalize(on, dim=-1).mT
-    for i, (target, one) in enumerate(found.items()):
+def matrix(found: dict) -> pd.DataFrame:
+    "One row a prompt and target: seed, source, target, score, and labels, what its states say of the target's."
+    lines = []
+    for target, one in found.items():
         for s, untrained in enumerate(one["untrained"].tolist()):
             lines += [dict(seed=s, source="untrained", target=target, score=untrained),
-                      *(dict(seed=s, source=name, target=target, score=one["score"][s, j].item(),
-                             labels=one["labels"][s, j].item(), on=on[s, j, i].item()) for j, name in enumerate(tasks))]
-    return pd.DataFrame(lines).astype(dict(score="float32", labels="float32", on="float32", seed="int8"))
+                      *(dict(seed=s, source=name, target=target, score=score, labels=labels) for name, score, labels in
+                        zip(found, one["score"][s].tolist(), one["labels"][s].tolist()))]
+    return pd.DataFrame(lines).astype(dict(score="float32", seed="int8"))
+
+
+def alike(prompts: dict, encoder: Encoder) -> pd.DataFrame:
+    "Every similarity that compares two prompts, one row a seed, source and target."
+    return pd.concat([similarity({t: p[seed] for t, p in prompts.items()}, [k for k in KINDS if k != "labels"], encoder)
+                      .pivot(index=["source", "target"], columns="kind", values="value").reset_index().assign(seed=seed)
+                      for seed in range(len(next(iter(prompts.values()))))])
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
@@ -214,6 +219,15 @@ def runs(target: str, own: dict, found: dict, one: dict, tasks: list[str], more:
         table += [dict(start=start, source=name, seed=s, score=one["score"][i, s].item(), curve=one["curve"][i, s])
                   for s, name in enumerate(names)]
     return tidy(pd.DataFrame(table).assign(target=target))
+
+
+def each(target: str, own: dict, found: dict, one: dict, tasks: list[str]) -> pd.DataFrame:
+    "One row a run of `from_every`, and of the usual start: source, seed, score, curve."
+    pick, few = tasks.index(target), one["score"].shape[1]
+    scores = [found["score"][:few, pick], *one["score"]]
+    curves = [own["curve"][:few], *one["curve"]]
+    return tidy(pd.DataFrame([dict(source=name, target=target, seed=s, score=score[s].item(), curve=curve[s])
+                              for name, score, curve in zip(["usual", *tasks], scores, curves) for s in range(few)]))
 
 
 def sum_table(target: str, one: dict, tasks: list[str]) -> pd.DataFrame:
@@ -276,7 +290,11 @@ def main():
             write_whole({assets / "transfer_prompts.safetensors": packed(
                 dict(made=about(), val_loss=losses), {t: p.half() for t, p in prompts.items()})})
         found = {t: stored(f"target_{t}_{way}", on_target, t, prompts, encoder) for t in tasks}
-        matrices.append(matrix(found, prompts, encoder).assign(terms=way))
+        table = matrix(found).assign(terms=way)
+        if way == "plain": table = table.merge(alike(prompts, encoder), "left", ["seed", "source", "target"])
+        else: table["labels"] = np.nan
+        numbers = [c for c in table if c in KINDS]
+        matrices.append(table.assign(**table[numbers].round(3).astype("float32")))
         write("matrix", matrices)
         if way == "head": continue
         if way == "plain": first = found
@@ -289,10 +307,8 @@ def main():
         if way == "terms": continue
         write("early", [early(every[way], matrices[0])])
         write("sums", [sum_table(t, stored(f"sums_{t}", sums, t, every[way], encoder), tasks) for t in tasks])
-        ends = {t: stored(f"every_{t}", from_every, t, prompts, encoder) for t in tasks}
-        write("each", [tidy(pd.DataFrame([dict(source=tasks[i], seed=s, score=score.item(), curve=one["curve"][i, s])
-                       for i, line in enumerate(one["score"]) for s, score in enumerate(line)]).assign(target=t))
-                       for t, one in ends.items()])
+        write("each", [each(t, every[way][t], first[t], stored(f"every_{t}", from_every, t, prompts, encoder), tasks)
+                       for t in tasks])
 
 
 if __name__ == "__main__":

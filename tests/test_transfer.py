@@ -15,7 +15,7 @@ from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
 from infoprompt.show.travel import between, others, rank_correlation, random_regret, regret, win_odds
 from infoprompt.command.library import add, contents, find, listed, weighted
-from infoprompt.study.transfer import KINDS, neurons, similarity, zero_shot
+from infoprompt.study.transfer import KINDS, mixture, neurons, similarity, summed, zero_shot
 from small import NANO, bits, resealed
 from test_cli import call, refused
 
@@ -60,6 +60,7 @@ def test_similarities_do_not_depend_on_the_order_of_prompts():
     (dict(a=torch.ones(2, 4), b=torch.full((2, 4), np.nan)), {}, "not finite"),
     (dict(a=torch.ones(2, 4), b=torch.ones(2, 4)), dict(kinds=["f"]), "unknown kind 'f'"),
     (dict(a=torch.ones(2, 4), b=torch.ones(2, 4)), dict(kinds=["on"]), "give encoder"),
+    (dict(a=torch.ones(2, 8), b=torch.ones(2, 8)), dict(kinds="on", encoder=NANO), "8 numbers wide"),
     (dict(a=torch.ones(2, 64), b=torch.ones(2, 64)), dict(kinds="labels", encoder=NANO), "'a' has none")])
 def test_prompts_that_cannot_be_compared(prompts, more, says):
     with pytest.raises(InputError, match=says) as told: similarity(prompts, **dict(kinds=["e"]) | more)
@@ -87,6 +88,29 @@ def test_many_prompts_score_as_each_does_alone(task):
 def test_prompts_of_another_width():
     rows = load_data("nano/topic", shots=10, seed=0)["train"]
     with pytest.raises(InputError, match="7 numbers wide"): zero_shot(torch.ones(1, 4, 7), "nano/topic", rows, NANO)
+    with pytest.raises(InputError, match="give .prompt, n_prompt, d"): zero_shot(torch.ones(4, 64), "nano/topic", rows, NANO)
+    with pytest.raises(InputError, match="marks names"): zero_shot(torch.ones(1, 4, 64), "nano/entities", rows, NANO)
+
+
+def test_a_mixture_of_tasks():
+    tasks = "nano/sentiment-food", "nano/fault-order", "nano/tense-fact"
+    rows = [load_data(t, shots=12, seed=0)["train"] for t in tasks]
+    task, mixed, few = mixture(tasks, rows, [r.select([0]) for r in rows])
+    words = [set(InfoPromptModel(task=t, **OWN).task.verbalizer.values()) for t in tasks]
+    assert set(task.names) == set.union(*words) and len(mixed) == 36 and len(few) == 3
+    for i, row in enumerate(mixed): assert row["text"] == rows[i // 12][i % 12]["text"] and row["label"] in words[i // 12]
+    InfoPromptModel(task=task, **OWN).fit(mixed, few, epochs=1, progress=False)
+    with pytest.raises(InputError, match="different templates"): mixture([tasks[0], "nano/entailment-made"], rows[:2])
+    with pytest.raises(InputError, match="'nano/sentiment-food' have no labels"): mixture(tasks[:1], [["a text"]])
+
+
+def test_task_vectors():
+    start, ends, starts = torch.ones(2, 3), [torch.full((2, 3), 3.), torch.full((2, 3), 5.)], [torch.zeros(2, 3)] * 2
+    assert torch.equal(summed(start, ends, starts), torch.full((2, 3), 9.))
+    assert torch.equal(summed(start, ends, starts, .5), torch.full((2, 3), 5.))
+    assert torch.equal(summed(starts[0], ends[:1], starts[:1]), ends[0])
+    for wrong in ([], starts), (ends, starts[:1]), ([torch.ones(2, 4)], starts[:1]):
+        with pytest.raises(InputError, match="do not fit together"): summed(start, *wrong)
 
 
 def test_a_fixed_head_stays_and_is_saved_so(tmp_path):
@@ -173,6 +197,8 @@ def test_damaged_and_foreign_files(library, tmp_path):
     (library / "one/prompt.safetensors").write_bytes((library / "one/prompt.safetensors").read_bytes()[:-9])
     with pytest.raises(InputError, match="not whole"): listed(library)
     with pytest.raises(InputError, match="no library"): listed(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no prompts"): listed(tmp_path / "empty")
     with pytest.raises(InputError, match="not a saved prompt"): add(library, tmp_path / "nowhere")
 
 
@@ -202,6 +228,7 @@ def test_the_command(library, tmp_path):
     assert {row["name"] for row in json.loads(found.stdout)} == {"new", "one", "two"}
     refused(call("library", "add", library, tmp_path / "new"), "has a prompt called 'new'")
     refused(call("library", "add", library), "library add needs a prompt")
+    refused(call("library", "find", library, "--task", "nano/entities", "--shots", "10"), "marks names in a text")
     refused(call("library", "lend", library), "choose add, list or find")
     refused(call("train", "--head", "loose", "--out", tmp_path / "run"), "--head is 'loose'")
 
