@@ -15,6 +15,7 @@ transfer_matrix.parquet       zero-shot scores, and for the plain sources every 
 transfer_starts.parquet       validation curves and test scores of the training runs
 transfer_each.parquet         the same from every source on every target, of a few seeds
 transfer_sums.parquet         zero-shot scores of starts plus one or two task vectors
+transfer_rates.parquet        validation losses by learning rate, of five other seeds: the rate is the best of these
 transfer_early.parquet        how well the target's prompt finds a source, by the epoch in which it is asked
 
 What is done waits in benchmarks/results/checkpoints_transfer/ and is not done again.
@@ -46,6 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WAYS = dict(plain=dict(beta=0, gamma=0), terms=dict(beta=.1, gamma=.05),
             head=dict(beta=0, gamma=0, head="trained"))
 SEEDS, EPOCHS, LR, SHOTS, JUDGED, LENGTH, FEW, BEST = 20, 6, .02, 64, 64, 4, 3, 3
+RATES, OTHER_SEEDS = (.005, .01, .02, .04), range(20, 25)
 SCALES = 0., .5, 1., 1.5, 2.
 TARGETS = "topic", "fault-number", "entailment-made", "sentiment-food", "paraphrase-nature", "relation-place"
 MODELS = dict(roberta_base="RoBERTa-base", roberta_large="RoBERTa-large", t5_small="T5-small")
@@ -63,7 +65,8 @@ def scored(prompts, target: str, encoder: Encoder):
     return torch.tensor(found).reshape(prompts.shape[:-2])
 
 
-def trained(task, seeds: list[int], encoder: Encoder, way: str = "plain", starts=None, data=None) -> dict:
+def trained(task, seeds: list[int], encoder: Encoder, way: str = "plain", starts=None, data=None,
+            lrs=None) -> dict:
     """prompt (run, 4, 64), curve (run, epoch: cross-entropy on validation) and path (run, epoch, 4, 64), the start
     first, of runs from given prompts, or informed."""
     models, path, order = [], [], sorted(set(seeds))
@@ -77,7 +80,7 @@ def trained(task, seeds: list[int], encoder: Encoder, way: str = "plain", starts
         return {}
     data = data or [rows(task.removeprefix("nano/"), s) for s in order]
     train_population(Population(models), [d["train"] for d in data], [d["validation"] for d in data], EPOCHS,
-                     [LR] * len(models), 8, [(s, s) for s in seeds], which=[order.index(s) for s in seeds],
+                     lrs or [LR] * len(models), 8, [(s, s) for s in seeds], which=[order.index(s) for s in seeds],
                      progress=False, look=look, accelerator=Alone(torch.device("cpu")))
     curve = lambda m: m.history.query("quantity == 'val_loss'").sort_values("step")["value"].to_numpy()
     return dict(prompt=torch.stack([m.prompt.detach() for m in models]),
@@ -132,8 +135,9 @@ def mixed(sets: list, encoder: Encoder):
         data = []
         for s in seeds:
             own = [rows(t, s) for t in names]
-            task, *parts = mixture([f"nano/{t}" for t in names], *([d[k] for d in own] for k in ("train", "validation")))
-            data.append(dict(zip(("train", "validation"), parts)))
+            parts = {k: [d[k] for d in own] for k in ("train", "validation")}
+            task, *both = mixture([f"nano/{t}" for t in names], *parts.values())
+            data.append(dict(zip(parts, both)))
         found[seeds] = trained(task, seeds, encoder, data=data)["prompt"]
     return found
 
@@ -167,6 +171,13 @@ def sums(target: str, sources: dict, encoder: Encoder) -> dict:
                 added=[two(t, 1.) for t in end], halves=[two(t, .5) for t in end],
                 mean=[(end[target] + end[t]) / 2 for t in end])
     return {k: scored(torch.stack(p), target, encoder) for k, p in ways.items()}
+
+
+def rated(task: str, encoder: Encoder) -> dict:
+    "val_loss (rate, seed): the lowest cross-entropy on validation by learning rate, of seeds that are not used again."
+    lrs = [lr for lr in RATES for _ in OTHER_SEEDS]
+    found = trained(f"nano/{task}", [*OTHER_SEEDS] * len(RATES), encoder, lrs=lrs)
+    return dict(val_loss=found["curve"][:, 1:].amin(1).reshape(len(RATES), -1))
 
 
 def real(folder: Path) -> pd.DataFrame:
@@ -278,7 +289,7 @@ def main():
         table.attrs = about()
         write_whole({assets / f"transfer_{name}.parquet": parquet(table)})
 
-    bar = tqdm(total=(2 * len(WAYS) + 2) * len(tasks) + 3 * len(targets), unit="piece")
+    bar = tqdm(total=(2 * len(WAYS) + 2) * len(tasks) + 4 * len(targets), unit="piece")
     folder = ROOT.parent / "shared/data/prompt_transferability"
     if folder.is_dir(): write("real", [real(folder)])
     matrices, starts, seeds, every = [], [], list(range(options.seeds)), {}
@@ -305,6 +316,9 @@ def main():
             starts.append(runs(t, every["plain"][t], first[t], one, tasks, more).assign(terms=way))
             write("starts", starts)
         if way == "terms": continue
+        losses = {t: stored(f"rates_{t}", rated, t, encoder)["val_loss"].tolist() for t in targets}
+        write("rates", [pd.DataFrame([dict(target=t, lr=lr, seed=s, val_loss=loss) for lr, line in zip(RATES, one)
+                                      for s, loss in zip(OTHER_SEEDS, line)]) for t, one in losses.items()])
         write("early", [early(every[way], matrices[0])])
         write("sums", [sum_table(t, stored(f"sums_{t}", sums, t, every[way], encoder), tasks) for t in tasks])
         write("each", [each(t, every[way][t], first[t], stored(f"every_{t}", from_every, t, prompts, encoder), tasks)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'TYPE_COLOURS', 'VIEWS', 'MAP_NARROW', 'STARTS', 'ALL', 'FAMILY_KINDS', 'type_of', 'mapped', 'by_type',
-           'trained_from', 'fig_map', 'arrival', 'raced', 'race', 'gains', 'fig_race', 'family_judged', 'fig_early',
-           'directions', 'fig_space']
+           'with_intervals', 'trained_from', 'fig_map', 'arrival', 'raced', 'race', 'gains', 'fig_race',
+           'family_judged', 'fig_early', 'directions', 'fig_space']
 
 # %% ../../nbs/reference/show/maps.ipynb #11c00003
 from functools import cache
@@ -52,16 +52,23 @@ def mapped(
 @cache
 def by_type(
     terms:str="plain",  # see `mapped`
-) -> pd.DataFrame:  # same type, other type: gain over an untrained prompt and where it stands, each with an interval
-    "What other tasks' prompts score without training, by type; one number a seed, the mean over pairs."
+) -> pd.DataFrame:  # (same type, other type, own; seed), means over pairs
+    "What a task's prompt scores above an untrained one, without training, on tasks of its type, on others, on its own."
     table = stored_table("matrix")
     table = table[table["terms"] == terms]
     blank = table[table["source"] == "untrained"].set_index(["seed", "target"])["score"]
-    pairs = table[~table["source"].isin(["untrained"]) & (table["source"] != table["target"])]
+    pairs = table[table["source"] != "untrained"]
     gain = pairs["score"] - blank.loc[list(zip(pairs["seed"], pairs["target"]))].to_numpy()
     same = np.where(pairs["source"].map(type_of) == pairs["target"].map(type_of), "same type", "other type")
-    per_seed = gain.groupby([same, pairs["seed"]]).mean().unstack()
-    return pd.DataFrame({k: t_interval(row) for k, row in per_seed.iterrows()}, ["gain", "low", "high"]).T
+    kind = np.where(pairs["source"] == pairs["target"], "own", same)
+    return gain.groupby([kind, pairs["seed"]]).mean().unstack().loc[["own", "same type", "other type"]]
+
+# %% ../../nbs/reference/show/maps.ipynb #11c00017
+def with_intervals(
+    table:pd.DataFrame,  # (row, seed)
+) -> pd.DataFrame:  # per row: mean, low, high
+    "The mean of each row, with Student's 95 % interval over seeds."
+    return pd.DataFrame({k: t_interval(row) for k, row in table.iterrows()}, ["mean", "low", "high"]).T
 
 # %% ../../nbs/reference/show/maps.ipynb #11c00008
 @cache
@@ -104,20 +111,19 @@ def fig_map(
     "Every source on every target without training, and training on one target from one source."
     cells = mapped()[view]
     runs, usual = (trained_from()[target, s] for s in (source, "usual"))
-    lines = [dict(type="scatter", x=list(range(found[0].shape[1])), y=as_list(curve), mode="lines", name=name,
+    drawn = (usual[0], "the usual start", GREY, "dot"), (runs[0], "this source", "#e07b39", "solid")
+    lines = [dict(type="scatter", x=list(range(len(curve))), y=as_list(curve), mode="lines", name=name,
                   showlegend=i == 0, line=dict(width=2, color=colour, dash=dash))
-             for found, name, colour, dash in ((usual, "the usual start", GREY, "dot"), (runs, "this source", "#e07b39", "solid"))
-             for i, curve in enumerate(found[0])]
+             for curves, name, colour, dash in drawn for i, curve in enumerate(curves)]
     x, y = list(cells.columns).index(source), list(cells.index).index(target)
     frame = dict(type="rect", xref="x2", yref="y2", x0=x - .5, x1=x + .5, y0=y - .5, y1=y + .5,
                  line=dict(color="#e0443e", width=3))
-    says = ("{source} on {target}: {value:.2f} ({view}, no training); after training from it {after:.2f}, from the usual "
-            "start {then:.2f}")
-    about = ("A map of {n:d} targets by {n:d} sources with a number in each cell, in hundredths, and below it the curves "
-             "of training on one target from one source. " + says)
-    numbers = dict(source=source, target=target, view=view, value=cells.loc[target, source], after=runs[1], then=usual[1],
-                   n=len(cells))
-    numbers["value"] = None if not np.isfinite(numbers["value"]) else float(numbers["value"])
+    says = ("{source} on {target}: {value:.2f} ({view}, no training); after training from it {after:.2f}, from the "
+            "usual start {then:.2f}")
+    about = ("A map of {n:d} targets by {n:d} sources with a number in each cell, in hundredths, and below it the "
+             "curves of training on one target from one source. " + says)
+    value, = as_list([cells.loc[target, source]])
+    numbers = dict(source=source, target=target, view=view, value=value, after=runs[1], then=usual[1], n=len(cells))
     layout = copy.deepcopy(_map_layout()) | dict(shapes=[frame], title_text=told(says, numbers), meta=dict(
         sentence=says, about=about, numbers=numbers, narrow=MAP_NARROW))
     return go.Figure([*lines, _heat(view)], layout)
@@ -158,8 +164,8 @@ def race(
     table = stored_table("starts")
     table = table[table["terms"] == terms]
     three = table[table["start"].str.startswith("choice")]
-    best = three.loc[three["curve"].map(min).groupby([three["target"], three["seed"]]).idxmin()].assign(start="best of 3")
-    return raced(pd.concat([table, best]))
+    best = three.loc[three["curve"].map(min).groupby([three["target"], three["seed"]]).idxmin()]
+    return raced(pd.concat([table, best.assign(start="best of 3")]))
 
 # %% ../../nbs/reference/show/maps.ipynb #11c0000d
 def gains(
@@ -167,8 +173,7 @@ def gains(
     column:str="gain",  # or "saved"
 ) -> pd.DataFrame:  # per start: mean, low, high
     "One number a seed, the mean over targets, with Student's interval over seeds."
-    per_seed = table.groupby(["start", "seed"], sort=False)[column].mean().unstack()
-    return pd.DataFrame({k: t_interval(row) for k, row in per_seed.iterrows()}, ["mean", "low", "high"]).T
+    return with_intervals(table.groupby(["start", "seed"], sort=False)[column].mean().unstack())
 
 # %% ../../nbs/reference/show/maps.ipynb #11c0000e
 ALL = "all six"
@@ -214,21 +219,25 @@ def fig_early(
     table, lines = stored_table("early"), []
     found, chance = family_judged()
     for kind, part in table.groupby("kind", sort=False):
-        points = pd.DataFrame([t_interval(p[measure]) for _, p in part.groupby("epoch")], columns=["mean", "low", "high"])
-        lines.append(go.Scatter(x=list(range(len(points))), y=as_list(points["mean"]), name=FAMILY_KINDS[kind],
-                                mode="lines+markers", error_y=dict(type="data", symmetric=False, thickness=1, array=as_list(
-                                    points["high"] - points["mean"]), arrayminus=as_list(points["mean"] - points["low"]))))
-    top, ours = len(points) - 1, found.loc["labels", measure][0]
-    level = lambda y, name, dash: go.Scatter(x=[0, top], y=[y, y], name=name, mode="lines", line=dict(color=GREY, dash=dash))
+        mean, low, high = np.array([t_interval(p[measure]) for _, p in part.groupby("epoch")]).T
+        bars = dict(type="data", symmetric=False, thickness=1, array=as_list(high - mean),
+                    arrayminus=as_list(mean - low))
+        lines.append(go.Scatter(x=list(range(len(mean))), y=as_list(mean), name=FAMILY_KINDS[kind],
+                                mode="lines+markers", error_y=bars))
+    top, ours = len(mean) - 1, found.loc["labels", measure][0]
+    level = lambda y, name, dash: go.Scatter(x=[0, top], y=[y, y], name=name, mode="lines",
+                                             line=dict(color=GREY, dash=dash))
     lines.append(level(ours, "labels, no training", "dash"))
     if measure == "regret@1": lines.append(level(chance[0], "a random source", "dot"))
     fig = quiet(go.Figure(lines), 420)
     fig.update_xaxes(title="epochs of training on the target before it is asked", dtick=1)
     fig.update_yaxes(title=dict(per_target="rank correlation").get(measure, measure))
-    mean = table[table["kind"] == "cos_mean"].groupby("epoch")[measure].mean()
-    says = "C of mean tokens: {first:.2f} at the start, {one:.2f} after one epoch, {last:.2f} after {top:d}; labels: {ours:.2f}"
-    return say(fig, says, "Lines over epochs, one a likeness, with 95 % intervals over 20 seeds. " + says, top=top, ours=ours,
-               first=float(mean.iloc[0]), one=float(mean.iloc[1]), last=float(mean.iloc[-1]))
+    mean = table[table["kind"] == "cos_mean"].groupby("epoch")[measure].mean().tolist()
+    says = ("{measure}, C of mean tokens: {first:.2f} at the start, {one:.2f} after one epoch, {last:.2f} after "
+            "{top:d}; labels: {ours:.2f}")
+    return say(fig, says, "Lines over epochs, one a likeness, with 95 % intervals over 20 seeds. " + says, top=top,
+               measure=measure.replace("per_target", "rank correlation"), ours=ours, first=mean[0],
+               one=mean[1], last=mean[-1])
 
 # %% ../../nbs/reference/show/maps.ipynb #11c00013
 @cache
@@ -258,9 +267,10 @@ def fig_space(
                         name=kind, text=[names[i] for i in own for _ in range(points.shape[1])],
                         marker=dict(color=colour, size=6, opacity=.8))
     ringed = points[names.index(task)] if task in names else points[0] * np.nan
-    fig.add_scatter(x=as_list(ringed[:, 0]), y=as_list(ringed[:, 1]), mode="markers", showlegend=False, hoverinfo="skip",
-                    marker=dict(symbol="circle-open", size=12, color=GREY, line_width=2))
+    fig.add_scatter(x=as_list(ringed[:, 0]), y=as_list(ringed[:, 1]), mode="markers", showlegend=False,
+                    hoverinfo="skip", marker=dict(symbol="circle-open", size=12, color=GREY, line_width=2))
     quiet(fig, 460).update_yaxes(title="second direction")
     fig.update_xaxes(title="first direction")
     says = "{part} of {n:d} tasks by 20 seeds, in the plane that shows {share:.0%} of how they differ"
-    return say(fig, says, "A dot for each prompt, coloured by the type of its task. " + says, part=part, n=len(names), share=share)
+    return say(fig, says, "A dot for each prompt, coloured by the type of its task. " + says, part=part, n=len(names),
+               share=share)
