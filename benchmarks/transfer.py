@@ -38,7 +38,7 @@ from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
 from infoprompt.nano.family import FAMILY
-from infoprompt.show.travel import judged
+from infoprompt.show.travel import judged, others
 from infoprompt.study.sweeps import Alone
 from infoprompt.study.transfer import KINDS, mixture, similarity, summed, told, zero_shot
 from made import made, use_threads
@@ -46,7 +46,7 @@ from made import made, use_threads
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = dict(plain=dict(beta=0, gamma=0), terms=dict(beta=.1, gamma=.05),
             head=dict(beta=0, gamma=0, head="trained"))
-SEEDS, EPOCHS, LR, SHOTS, JUDGED, LENGTH, FEW, BEST = 20, 6, .02, 64, 64, 4, 3, 3
+SEEDS, EPOCHS, LR, SHOTS, JUDGED, LENGTH, FEW, BEST = 20, 6, .02, 64, 64, 4, 2, 3
 RATES, OTHER_SEEDS = (.005, .01, .02, .04), range(20, 25)
 SCALES = 0., .5, 1., 1.5, 2.
 TARGETS = "topic", "fault-number", "entailment-made", "sentiment-food", "paraphrase-nature", "relation-place"
@@ -202,11 +202,14 @@ def matrix(found: dict) -> pd.DataFrame:
     return pd.DataFrame(lines).astype(dict(score="float32", seed="int8"))
 
 
-def alike(prompts: dict, encoder: Encoder) -> pd.DataFrame:
-    "Every similarity that compares two prompts, one row a seed, source and target."
-    return pd.concat([similarity({t: p[seed] for t, p in prompts.items()}, [k for k in KINDS if k != "labels"], encoder)
-                      .pivot(index=["source", "target"], columns="kind", values="value").reset_index().assign(seed=seed)
-                      for seed in range(len(next(iter(prompts.values()))))])
+def alike(prompts: dict, targets: dict, seed: int, kinds, encoder=None) -> pd.DataFrame:
+    """One row a source and target, one column a kind: sources of a seed against targets' prompts of the next one,
+    because prompts of one seed may have started at the same words."""
+    both, other = {t: p[seed] for t, p in prompts.items()}, (seed + 1) % len(next(iter(targets.values())))
+    found = similarity(both | {f"target {t}": p[other] for t, p in targets.items()}, kinds, encoder)
+    found = found[~found["source"].str.startswith("target ") & found["target"].str.startswith("target ")]
+    wide = found.assign(target=found["target"].str.removeprefix("target "), seed=seed)
+    return wide.pivot(index=["seed", "source", "target"], columns="kind", values="value").reset_index()
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
@@ -252,16 +255,12 @@ def sum_table(target: str, one: dict, tasks: list[str]) -> pd.DataFrame:
 
 def early(sources: dict, scores: pd.DataFrame) -> pd.DataFrame:
     "What `judged` says of each kind, by seed and by the epoch at which the target's prompt is compared with sources."
-    tasks, kinds, tables = list(sources), ("e", "cos", "cos_tokens", "cos_mean"), []
-    for seed, part in scores[scores["source"] != "untrained"].groupby("seed"):
-        own = part[part["source"] == part["target"]].set_index("target")["score"]
+    kinds, tables = ("e", "cos", "cos_tokens", "cos_mean"), []
+    prompts = {t: one["prompt"] for t, one in sources.items()}
+    for seed, part in scores[scores["source"] != "untrained"].drop(columns=[*KINDS]).groupby("seed"):
         for epoch in range(EPOCHS + 1):
-            prompts = {t: one["prompt"][seed] for t, one in sources.items()}
-            prompts |= {f"early {t}": one["path"][seed, epoch] for t, one in sources.items()}
-            wide = similarity(prompts, kinds).pivot(index=["source", "target"], columns="kind", values="value")
-            pairs = part[part["source"] != part["target"]].assign(own=lambda t: t["target"].map(own))
-            at = list(zip(pairs["source"], "early " + pairs["target"].astype(str)))
-            found = judged(pairs.assign(**{k: wide[k].loc[at].to_numpy() for k in kinds}), kinds)
+            now = alike(prompts, {t: one["path"][:, epoch] for t, one in sources.items()}, seed, kinds)
+            found = judged(others(part.merge(now)), kinds)
             tables.append(found.rename_axis("kind").reset_index().assign(seed=seed, epoch=epoch))
     return pd.concat(tables, ignore_index=True)
 
@@ -289,7 +288,7 @@ def main():
         table.attrs = about()
         write_whole({assets / f"transfer_{name}.parquet": parquet(table)})
 
-    bar = tqdm(total=(2 * len(WAYS) + 2) * len(tasks) + 4 * len(targets), unit="piece")
+    bar = tqdm(total=(2 * len(WAYS) + 1) * len(tasks) + 5 * len(targets), unit="piece")
     folder = ROOT.parent / "shared/data/prompt_transferability"
     if folder.is_dir(): write("real", [real(folder)])
     matrices, starts, seeds, every = [], [], list(range(options.seeds)), {}
@@ -302,7 +301,9 @@ def main():
                 dict(made=about(), val_loss=losses), {t: p.half() for t, p in prompts.items()})})
         found = {t: stored(f"target_{t}_{way}", on_target, t, prompts, encoder) for t in tasks}
         table = matrix(found).assign(terms=way)
-        if way == "plain": table = table.merge(alike(prompts, encoder), "left", ["seed", "source", "target"])
+        if way == "plain":
+            found_alike = [alike(prompts, prompts, s, [k for k in KINDS if k != "labels"], encoder) for s in seeds]
+            table = table.merge(pd.concat(found_alike), "left", ["seed", "source", "target"])
         else: table["labels"] = np.nan
         numbers = [c for c in table if c in KINDS]
         matrices.append(table.assign(**table[numbers].round(3).astype("float32")))
@@ -320,7 +321,7 @@ def main():
         write("rates", [pd.DataFrame([dict(target=t, lr=lr, seed=s, val_loss=loss) for lr, line in zip(RATES, one)
                                       for s, loss in zip(OTHER_SEEDS, line)]) for t, one in losses.items()])
         write("early", [early(every[way], matrices[0])])
-        write("sums", [sum_table(t, stored(f"sums_{t}", sums, t, every[way], encoder), tasks) for t in tasks])
+        write("sums", [sum_table(t, stored(f"sums_{t}", sums, t, every[way], encoder), tasks) for t in targets])
         write("each", [each(t, every[way][t], first[t], stored(f"every_{t}", from_every, t, prompts, encoder), tasks)
                        for t in tasks])
 

@@ -13,6 +13,8 @@ from infoprompt.core import InfoPromptModel, Task, load_data
 from infoprompt.engine.population import Population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
+from infoprompt.nano.family import FAMILY
+from infoprompt.show.maps import VIEWS, fig_map, mapped, race, type_of
 from infoprompt.show.travel import between, others, rank_correlation, random_regret, regret, win_odds
 from infoprompt.command.library import add, contents, find, listed, weighted
 from infoprompt.study.transfer import KINDS, mixture, neurons, similarity, summed, zero_shot
@@ -238,3 +240,26 @@ def test_stored_prompts_are_starts():
     assert torch.equal(start_prompt("task:sentiment-food", 4, NANO), start_prompt("task:nano/sentiment-food", 4, NANO))
     with pytest.raises(InputError, match="no prompt is stored for the task 'sst2'"): start_prompt("task:sst2", 4, NANO)
     with pytest.raises(InputError, match="has 4 vectors"): start_prompt("task:nano/sentiment-food", 3, NANO)
+
+
+def test_types_are_those_of_the_family():
+    assert {t: type_of(t) for t in FAMILY} == {t: one["type"] for t, one in FAMILY.items()}
+    assert list(mapped()["score"].index) == list(mapped()["score"].columns) == list(FAMILY)  # by type
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_cell_of_the_map_is_a_setting(view):
+    fig = fig_map("topic", "fault-form", view)
+    heat = next(t for t in fig.data if t.type == "heatmap")
+    row, column = heat.y.index("topic"), heat.x.index("fault-form")
+    assert heat.meta == dict(x="source", y="target")
+    assert np.isclose(heat.z[row][column], mapped()[view].loc["topic", "fault-form"], atol=1e-3)
+    assert sum(t.type == "scatter" for t in fig.data) == 4 and fig.layout.shapes[0].x0 == column - .5
+
+
+def test_the_best_of_three_is_chosen_by_validation():
+    table = race()
+    wide = table[table["start"].isin(["best of 3", "choice 1", "choice 2", "choice 3"])].pivot(
+        index=["target", "seed"], columns="start", values="gain")
+    assert (wide["best of 3"] >= wide.filter(like="choice").min(axis=1)).all()
+    assert (wide["best of 3"] < wide.filter(like="choice").max(axis=1)).any(), "test scores would never lose"

@@ -82,12 +82,12 @@ def trained_from() -> dict:  # (target, source) -> curves (seed, epoch) and mean
 def _map_layout() -> dict:
     "What all cells share: the map above, the curves of one cell below."
     axes = dict(xaxis=dict(domain=[.1, 1], anchor="y", title_text="epochs of training on the target"),
-                yaxis=dict(anchor="x", title_text="cross-entropy", domain=[0, .24], rangemode="tozero"),
+                yaxis=dict(anchor="x", title_text="cross-entropy", domain=[0, .26], rangemode="tozero"),
                 xaxis2=dict(domain=[.1, 1], anchor="y2", type="category", tickangle=-60, title_text="source",
                             title_standoff=4, tickfont_size=11),
-                yaxis2=dict(anchor="x2", type="category", autorange="reversed", title_text="target", domain=[.52, 1],
+                yaxis2=dict(anchor="x2", type="category", autorange="reversed", title_text="target", domain=[.48, 1],
                             automargin=True, tickfont_size=11))
-    return quiet(go.Figure(layout=dict(axes, dragmode=False)), 900).to_plotly_json()["layout"]
+    return quiet(go.Figure(layout=dict(axes, dragmode=False)), 840).to_plotly_json()["layout"]
 
 # %% ../../nbs/reference/show/maps.ipynb #11c0000a
 MAP_NARROW = {"xaxis2.tickfont.size": 9, "yaxis2.tickfont.size": 9, "yaxis2.title.text": "", "yaxis.title.text": ""}
@@ -111,7 +111,7 @@ def fig_map(
     "Every source on every target without training, and training on one target from one source."
     cells = mapped()[view]
     runs, usual = (trained_from()[target, s] for s in (source, "usual"))
-    drawn = (usual[0], "the usual start", GREY, "dot"), (runs[0], "this source", "#e07b39", "solid")
+    drawn = (usual[0], "the usual start", COLOURS["ce"], "dash"), (runs[0], "this source", "#e07b39", "solid")
     lines = [dict(type="scatter", x=list(range(len(curve))), y=as_list(curve), mode="lines", name=name,
                   showlegend=i == 0, line=dict(width=2, color=colour, dash=dash))
              for curves, name, colour, dash in drawn for i, curve in enumerate(curves)]
