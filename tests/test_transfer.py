@@ -90,8 +90,9 @@ def test_many_prompts_score_as_each_does_alone(task):
 def test_prompts_of_another_width():
     rows = load_data("nano/topic", shots=10, seed=0)["train"]
     with pytest.raises(InputError, match="7 numbers wide"): zero_shot(torch.ones(1, 4, 7), "nano/topic", rows, NANO)
-    with pytest.raises(InputError, match="give .prompt, n_prompt, d"): zero_shot(torch.ones(4, 64), "nano/topic", rows, NANO)
-    with pytest.raises(InputError, match="marks names"): zero_shot(torch.ones(1, 4, 64), "nano/entities", rows, NANO)
+    one = torch.ones(1, 4, 64)
+    with pytest.raises(InputError, match="give .prompt, n_prompt, d"): zero_shot(one[0], "nano/topic", rows, NANO)
+    with pytest.raises(InputError, match="marks names"): zero_shot(one, "nano/entities", rows, NANO)
 
 
 def test_a_mixture_of_tasks():
@@ -100,7 +101,8 @@ def test_a_mixture_of_tasks():
     task, mixed, few = mixture(tasks, rows, [r.select([0]) for r in rows])
     words = [set(InfoPromptModel(task=t, **OWN).task.verbalizer.values()) for t in tasks]
     assert set(task.names) == set.union(*words) and len(mixed) == 36 and len(few) == 3
-    for i, row in enumerate(mixed): assert row["text"] == rows[i // 12][i % 12]["text"] and row["label"] in words[i // 12]
+    for i, row in enumerate(mixed):
+        assert row["text"] == rows[i // 12][i % 12]["text"] and row["label"] in words[i // 12]
     InfoPromptModel(task=task, **OWN).fit(mixed, few, epochs=1, progress=False)
     with pytest.raises(InputError, match="different templates"): mixture([tasks[0], "nano/entailment-made"], rows[:2])
     with pytest.raises(InputError, match="'nano/sentiment-food' have no labels"): mixture(tasks[:1], [["a text"]])

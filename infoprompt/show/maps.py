@@ -230,7 +230,7 @@ def fig_early(
     lines.append(level(ours, "labels, no training", "dash"))
     if measure == "regret@1": lines.append(level(chance[0], "a random source", "dot"))
     fig = quiet(go.Figure(lines), 420)
-    fig.update_xaxes(title="epochs of training on the target before it is asked", dtick=1)
+    fig.update_xaxes(title="epochs of training on the target", dtick=1)
     fig.update_yaxes(title=dict(per_target="rank correlation").get(measure, measure))
     mean = table[table["kind"] == "cos_mean"].groupby("epoch")[measure].mean().tolist()
     says = ("{measure}, C of mean tokens: {first:.2f} at the start, {one:.2f} after one epoch, {last:.2f} after "
@@ -243,15 +243,19 @@ def fig_early(
 @cache
 def directions(
     part:str,  # "whole prompts" or "mean vectors"
-) -> tuple:  # points (task, seed, 2), share of the variance that they show
+) -> tuple:  # tasks, points (task, seed, 2), mean cosines of pairs from different seeds
     "Stored prompts as unit vectors, in the plane in which they differ most."
     prompts = read_whole(ASSETS/"transfer_prompts.safetensors")[1]
     x = np.stack([p.float().numpy() for p in prompts.values()])
     x = x.mean(2) if part == "mean vectors" else x.reshape(*x.shape[:2], -1)
-    flat = (x / np.linalg.norm(x, axis=-1, keepdims=True)).reshape(-1, x.shape[-1])
-    flat = flat - flat.mean(0)
-    u, s, _ = np.linalg.svd(flat, full_matrices=False)
-    return list(prompts), (u[:, :2] * s[:2]).reshape(*x.shape[:2], 2), float((s[:2]**2).sum() / (s**2).sum())
+    x, many = x / np.linalg.norm(x, axis=-1, keepdims=True), x.shape[1]
+    flat = x.reshape(-1, x.shape[-1])
+    u, s, _ = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    cosine = np.einsum("isd,jtd->ijst", x, x)[:, :, ~np.eye(many, dtype=bool)].mean(-1)
+    kinds, own = np.array([type_of(t) for t in prompts]), np.eye(len(x), dtype=bool)
+    same = kinds[:, None] == kinds
+    return list(prompts), (u[:, :2] * s[:2]).reshape(*x.shape[:2], 2), {
+        name: float(cosine[where].mean()) for name, where in dict(task=own, kind=same & ~own, other=~same).items()}
 
 # %% ../../nbs/reference/show/maps.ipynb #11c00014
 def fig_space(
@@ -259,7 +263,7 @@ def fig_space(
     task:str="none",  # a task whose twenty prompts are ringed
 ) -> go.Figure:
     "Where the family's prompts lie, by direction, coloured by type."
-    names, points, share = directions(part)
+    names, points, cosines = directions(part)
     fig = go.Figure()
     for kind, colour in TYPE_COLOURS.items():
         own = [i for i, name in enumerate(names) if type_of(name) == kind]
@@ -271,6 +275,6 @@ def fig_space(
                     hoverinfo="skip", marker=dict(symbol="circle-open", size=12, color=GREY, line_width=2))
     quiet(fig, 460).update_yaxes(title="second direction")
     fig.update_xaxes(title="first direction")
-    says = "{part} of {n:d} tasks by 20 seeds, in the plane that shows {share:.0%} of how they differ"
-    return say(fig, says, "A dot for each prompt, coloured by the type of its task. " + says, part=part, n=len(names),
-               share=share)
+    says = ("{part}: the cosine of two prompts is {task:.2f} within a task, {kind:.2f} within a type, {other:.2f} "
+            "between types")
+    return say(fig, says, "A dot for each prompt, coloured by the type of its task. " + says, part=part, **cosines)
