@@ -176,7 +176,7 @@ def gains(
     return with_intervals(table.groupby(["start", "seed"], sort=False)[column].mean().unstack())
 
 # %% ../../nbs/reference/show/maps.ipynb #11c0000e
-ALL = "all six"
+ALL = "all four"
 
 def fig_race(
     target:str=ALL,  # or one of the targets that were trained on
