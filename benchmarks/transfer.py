@@ -4,10 +4,10 @@ python benchmarks/transfer.py [--tasks topic tense-fact ...] [--targets topic ..
 
 64 rows, 6 epochs, learning rate 0.02, the head fixed at the label words; a seed draws rows, start, order and noise, so
 equal seeds are twins. Every source is trained plainly, then with the information terms (beta 0.1, gamma 0.05), then
-plainly with a head that learns too. Every prompt answers 64 test rows of every target. On some targets plain training
-starts from a source of the same type, from one of another type (both drawn by the seed), and from the one whose states
-say most about the target's 64 rows; then from the next two, from the average of these three, and from a prompt that
-was trained on the three tasks at once. Writes, in infoprompt/assets/:
+plainly with a head that learns too. Every plain prompt answers 64 test rows of every task, every other prompt those of
+the chosen targets. On these, plain training starts from a source of the same type, from one of another type (both drawn
+by the seed), and from the one whose states say most about the target's 64 rows; then from the next two, from the
+average of these three, and from a prompt that was trained on the three tasks at once. Writes, in infoprompt/assets/:
 
 transfer_real.parquet         numbers made from the real prompts in ../shared/data/prompt_transferability, where it is
 transfer_prompts.safetensors  the plain sources, in half precision
@@ -191,14 +191,14 @@ def real(folder: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def matrix(found: dict) -> pd.DataFrame:
+def matrix(found: dict, tasks: list[str]) -> pd.DataFrame:
     "One row a prompt and target: seed, source, target, score, and labels, what its states say of the target's."
     lines = []
     for target, one in found.items():
         for s, untrained in enumerate(one["untrained"].tolist()):
             lines += [dict(seed=s, source="untrained", target=target, score=untrained),
                       *(dict(seed=s, source=name, target=target, score=score, labels=labels) for name, score, labels in
-                        zip(found, one["score"][s].tolist(), one["labels"][s].tolist()))]
+                        zip(tasks, one["score"][s].tolist(), one["labels"][s].tolist()))]
     return pd.DataFrame(lines).astype(dict(score="float32", seed="int8"))
 
 
@@ -218,12 +218,12 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(curve=table["curve"].map(short)).astype(dict(score="float32", seed="int8"))
 
 
-def runs(target: str, own: dict, found: dict, one: dict, tasks: list[str], more: dict | None) -> pd.DataFrame:
+def runs(target: str, own: dict, found: dict, one: dict, tasks: list[str], labels, more: dict | None) -> pd.DataFrame:
     "One row a training run on a target: start, source, seed, score, curve; the usual start is the target's own run."
     pick = tasks.index(target)
     table = [dict(start="usual", source="", seed=s, score=found["score"][s, pick].item(), curve=own["curve"][s])
              for s in range(len(found["score"]))]
-    named = list(chosen(target, tasks, found["labels"]).items())
+    named = list(chosen(target, tasks, labels).items())
     if more:
         names = [[tasks[i] for i in one] for one in more["picks"].T.tolist()]
         named += [(f"choice {i + 1}", n) for i, n in enumerate(names)] + [(k, [""] * len(names[0])) for k in
@@ -268,7 +268,7 @@ def early(sources: dict, scores: pd.DataFrame) -> pd.DataFrame:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=list(FAMILY), default=list(FAMILY), help="sources (default: all)")
-    parser.add_argument("--targets", nargs="+", choices=list(FAMILY), default=TARGETS, help="targets to train on, in order")
+    parser.add_argument("--targets", nargs="+", choices=list(FAMILY), default=TARGETS, help="targets to train on")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     options = parser.parse_args()
     use_threads()
@@ -288,7 +288,7 @@ def main():
         table.attrs = about()
         write_whole({assets / f"transfer_{name}.parquet": parquet(table)})
 
-    bar = tqdm(total=(2 * len(WAYS) + 1) * len(tasks) + 5 * len(targets), unit="piece")
+    bar = tqdm(total=(len(WAYS) + 2) * len(tasks) + 7 * len(targets), unit="piece")
     folder = ROOT.parent / "shared/data/prompt_transferability"
     if folder.is_dir(): write("real", [real(folder)])
     matrices, starts, seeds, every = [], [], list(range(options.seeds)), {}
@@ -299,8 +299,9 @@ def main():
             losses = {t: one["curve"][:, 1:].amin(1).tolist() for t, one in every[way].items()}
             write_whole({assets / "transfer_prompts.safetensors": packed(
                 dict(made=about(), val_loss=losses), {t: p.half() for t, p in prompts.items()})})
-        found = {t: stored(f"target_{t}_{way}", on_target, t, prompts, encoder) for t in tasks}
-        table = matrix(found).assign(terms=way)
+        where = tasks if way == "plain" else targets
+        found = {t: stored(f"target_{t}_{way}", on_target, t, prompts, encoder) for t in where}
+        table = matrix(found, tasks).assign(terms=way)
         if way == "plain":
             found_alike = [alike(prompts, prompts, s, [k for k in KINDS if k != "labels"], encoder) for s in seeds]
             table = table.merge(pd.concat(found_alike), "left", ["seed", "source", "target"])
@@ -314,7 +315,8 @@ def main():
             one = stored(f"start_{t}_{way}", from_chosen, t, prompts, found[t]["labels"], encoder)
             more = None
             if way == "plain": more = stored(f"retrieved_{t}", retrieved, t, prompts, found[t]["labels"], encoder)
-            starts.append(runs(t, every["plain"][t], first[t], one, tasks, more).assign(terms=way))
+            table = runs(t, every["plain"][t], first[t], one, tasks, found[t]["labels"], more)
+            starts.append(table.assign(terms=way))
             write("starts", starts)
         if way == "terms": continue
         losses = {t: stored(f"rates_{t}", rated, t, encoder)["val_loss"].tolist() for t in targets}

@@ -363,7 +363,7 @@ def test_transfer(script):
     own = tables["sums"].query("way == 'own' and scale == 1").set_index(["target", "seed"])["score"]
     found = tables["matrix"].query("terms == 'plain' and source == target").set_index(["target", "seed"])["score"]
     pd.testing.assert_series_equal(own, found.loc[own.index])
-    assert len(tables["matrix"]) == 3 * 2 * 3 * 4 and set(tables["matrix"]["terms"]) == {"plain", "terms", "head"}
+    assert len(tables["matrix"]) == (3 + 1 + 1) * 2 * 4 and set(tables["matrix"]["terms"]) == {"plain", "terms", "head"}
     starts, named = tables["starts"].query("terms == 'plain'"), ("usual", "same type", "other type", "labels")
     named += "choice 1", "choice 2", "average", "mixture"
     assert starts["start"].tolist() == [s for s in named for _ in range(2)]

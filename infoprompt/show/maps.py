@@ -32,12 +32,10 @@ def type_of(
 VIEWS = "between untrained and own", "share of own", "score", "win odds"
 
 @cache
-def mapped(
-    terms:str="plain",  # how the sources were trained: "plain", with the information "terms", or with their own "head"
-) -> dict:  # view -> (target, source) DataFrame
-    "The stored zero-shot scores, means over seeds, by each view."
+def mapped() -> dict:  # view -> (target, source) DataFrame
+    "The stored zero-shot scores of the plain sources, means over seeds, by each view."
     table = stored_table("matrix")
-    table = table[table["terms"] == terms]
+    table = table[table["terms"] == "plain"]
     mean = table.pivot_table(index="target", columns="source", values="score", sort=False, observed=True)
     untrained, tasks = mean.pop("untrained"), list(mean.index)
     mean = mean[tasks]
@@ -51,11 +49,12 @@ def mapped(
 # %% ../../nbs/reference/show/maps.ipynb #11c00007
 @cache
 def by_type(
-    terms:str="plain",  # see `mapped`
-) -> pd.DataFrame:  # (same type, other type, own; seed), means over pairs
+    terms:str="plain",  # how the sources were trained: "plain", with the information "terms", or with their own "head"
+    among:str="plain",  # only targets on which such sources were judged too
+) -> pd.DataFrame:  # (own, same type, other type; seed), means over pairs
     "What a task's prompt scores above an untrained one, without training, on tasks of its type, on others, on its own."
     table = stored_table("matrix")
-    table = table[table["terms"] == terms]
+    table = table[(table["terms"] == terms) & table["target"].isin(table.loc[table["terms"] == among, "target"])]
     blank = table[table["source"] == "untrained"].set_index(["seed", "target"])["score"]
     pairs = table[table["source"] != "untrained"]
     gain = pairs["score"] - blank.loc[list(zip(pairs["seed"], pairs["target"]))].to_numpy()
@@ -110,7 +109,9 @@ def fig_map(
 ) -> go.Figure:
     "Every source on every target without training, and training on one target from one source."
     cells = mapped()[view]
-    runs, usual = (trained_from()[target, s] for s in (source, "usual"))
+    known = trained_from()
+    none = np.full_like(next(iter(known.values()))[0], np.nan), None
+    runs, usual = (known.get((target, s), none) for s in (source, "usual"))
     drawn = (usual[0], "the usual start", COLOURS["ce"], "dash"), (runs[0], "this source", "#e07b39", "solid")
     lines = [dict(type="scatter", x=list(range(len(curve))), y=as_list(curve), mode="lines", name=name,
                   showlegend=i == 0, line=dict(width=2, color=colour, dash=dash))
@@ -118,8 +119,9 @@ def fig_map(
     x, y = list(cells.columns).index(source), list(cells.index).index(target)
     frame = dict(type="rect", xref="x2", yref="y2", x0=x - .5, x1=x + .5, y0=y - .5, y1=y + .5,
                  line=dict(color="#e0443e", width=3))
-    says = ("{source} on {target}: {value:.2f} ({view}, no training); after training from it {after:.2f}, from the "
-            "usual start {then:.2f}")
+    says = "{source} on {target}: {value:.2f} ({view}, no training); " + (
+        "after training from it {after:.2f}, from the usual start {then:.2f}" if (target, source) in known else
+        "no training from it is stored")
     about = ("A map of {n:d} targets by {n:d} sources with a number in each cell, in hundredths, and below it the "
              "curves of training on one target from one source. " + says)
     value, = as_list([cells.loc[target, source]])
