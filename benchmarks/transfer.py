@@ -13,9 +13,9 @@ transfer_real.parquet         numbers made from the real prompts in ../shared/da
 transfer_prompts.safetensors  the plain sources, in half precision
 transfer_matrix.parquet       zero-shot scores, and for the plain sources every indicator
 transfer_starts.parquet       validation curves and test scores of the training runs
-transfer_each.parquet         the same from every source on every target, of a few seeds
+transfer_each.parquet         the same from every source, of a few seeds
 transfer_sums.parquet         zero-shot scores of starts plus one or two task vectors
-transfer_rates.parquet        validation losses by learning rate, of five other seeds: the rate is the best of these
+transfer_rates.parquet        validation losses by learning rate, of five other seeds, to judge the rate
 transfer_early.parquet        how well the target's prompt finds a source, by the epoch in which it is asked
 
 What is done waits in benchmarks/results/checkpoints_transfer/ and is not done again.
@@ -288,7 +288,7 @@ def main():
         table.attrs = about()
         write_whole({assets / f"transfer_{name}.parquet": parquet(table)})
 
-    bar = tqdm(total=(len(WAYS) + 2) * len(tasks) + 7 * len(targets), unit="piece")
+    bar = tqdm(total=(len(WAYS) + 1) * len(tasks) + 8 * len(targets), unit="piece")
     folder = ROOT.parent / "shared/data/prompt_transferability"
     if folder.is_dir(): write("real", [real(folder)])
     matrices, starts, seeds, every = [], [], list(range(options.seeds)), {}
@@ -325,7 +325,7 @@ def main():
         write("early", [early(every[way], matrices[0])])
         write("sums", [sum_table(t, stored(f"sums_{t}", sums, t, every[way], encoder), tasks) for t in targets])
         write("each", [each(t, every[way][t], first[t], stored(f"every_{t}", from_every, t, prompts, encoder), tasks)
-                       for t in tasks])
+                       for t in targets])
 
 
 if __name__ == "__main__":

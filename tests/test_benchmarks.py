@@ -359,7 +359,7 @@ def test_transfer(script):
     module.main()
     tables = {name: pd.read_parquet(project / f"infoprompt/assets/transfer_{name}.parquet")
               for name in ("matrix", "starts", "each", "sums", "early", "rates")}
-    assert len(tables["each"]) == 3 * 4 * 2 and len(tables["early"]) == 2 * 2 * 4
+    assert len(tables["each"]) == 4 * 2 and len(tables["early"]) == 2 * 2 * 4
     own = tables["sums"].query("way == 'own' and scale == 1").set_index(["target", "seed"])["score"]
     found = tables["matrix"].query("terms == 'plain' and source == target").set_index(["target", "seed"])["score"]
     pd.testing.assert_series_equal(own, found.loc[own.index])

@@ -103,7 +103,7 @@ def _heat(view):
 
 # %% ../../nbs/reference/show/maps.ipynb #e57ca028
 def fig_map(
-    target:str="fault-order",  # a task of nano's family
+    target:str="fault-number",  # a task of nano's family
     source:str="relation-thing",  # another one
     view:str="between untrained and own",  # one of `VIEWS`
 ) -> go.Figure:
