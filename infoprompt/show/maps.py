@@ -94,7 +94,7 @@ MAP_NARROW = {"xaxis2.tickfont.size": 9, "yaxis2.tickfont.size": 9, "yaxis2.titl
 @cache
 def _heat(view):
     cells = mapped()[view]
-    text = [[f"{100 * v:.0f}" if np.isfinite(v) else "" for v in row] for row in cells.to_numpy()]
+    text = [[f"{round(100 * v)}" if np.isfinite(v) else "" for v in row] for row in cells.to_numpy()]
     top = float(np.nanmax(cells)) if view == "win odds" else 1.
     return dict(type="heatmap", x=list(cells.columns), y=list(cells.index), text=text, texttemplate="%{text}",
                 z=[[v and round(v, 3) for v in as_list(row)] for row in cells.to_numpy()], textfont_size=9,
@@ -155,7 +155,7 @@ def raced(
 # %% ../../nbs/reference/show/maps.ipynb #11c0000c
 STARTS = {"same type": "a source of the same type, drawn", "other type": "a source of another type, drawn",
           "labels": "the best by labels", "choice 1": "the best by labels, same template",
-          "best of 3": "the best of three by labels, by validation", "average": "the average of these three",
+          "best of 3": "the best of three runs, by validation", "average": "the average of these three",
           "mixture": "one prompt trained on these three tasks"}
 
 @cache
