@@ -13,7 +13,7 @@ from functools import cache
 import copy, numpy as np, pandas as pd, plotly.graph_objects as go
 
 from ..base.files import read_whole
-from .figures import ASSETS, COLOURS, GREY, as_list, quiet, say, told
+from .figures import ASSETS, CELLS, COLOURS, GREY, as_list, quiet, say, told
 from .travel import between, judged, others, random_regret, stored_table, win_odds
 from .weights import t_interval
 
@@ -97,8 +97,8 @@ def _heat(view):
     text = [[f"{round(100 * v)}" if np.isfinite(v) else "" for v in row] for row in cells.to_numpy()]
     top = float(np.nanmax(cells)) if view == "win odds" else 1.
     return dict(type="heatmap", x=list(cells.columns), y=list(cells.index), text=text, texttemplate="%{text}",
-                z=[[v and round(v, 3) for v in as_list(row)] for row in cells.to_numpy()], textfont_size=9,
-                colorscale="Cividis", zmin=0, zmax=top, showscale=False, hoverinfo="none", xaxis="x2", yaxis="y2",
+                z=[[v and round(v, 3) for v in as_list(row)] for row in cells.to_numpy()],
+                textfont=dict(size=9, color="#000000"), colorscale=CELLS, zmin=0, zmax=top, showscale=False, hoverinfo="none", xaxis="x2", yaxis="y2",
                 meta=dict(x="source", y="target"))
 
 # %% ../../nbs/reference/show/maps.ipynb #e57ca028
