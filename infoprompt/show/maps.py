@@ -98,7 +98,8 @@ def _heat(view):
     top = float(np.nanmax(cells)) if view == "win odds" else 1.
     return dict(type="heatmap", x=list(cells.columns), y=list(cells.index), text=text, texttemplate="%{text}",
                 z=[[v and round(v, 3) for v in as_list(row)] for row in cells.to_numpy()],
-                textfont=dict(size=9, color="#000000"), colorscale=CELLS, zmin=0, zmax=top, showscale=False, hoverinfo="none", xaxis="x2", yaxis="y2",
+                textfont=dict(size=9, color="#000000"), colorscale=CELLS, zmin=0, zmax=top,
+                showscale=False, hoverinfo="none", xaxis="x2", yaxis="y2",
                 meta=dict(x="source", y="target"))
 
 # %% ../../nbs/reference/show/maps.ipynb #e57ca028
