@@ -31,7 +31,7 @@ from made import made
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS, STEP, EPOCHS, LR, N, CUT, HELD, LOOK = range(20), 5, 10, .01, 20, 16, 400, 128
 RATIOS, CONTROL = (.3, .5, .7, .9), .7
-SETTINGS = dict(beta=0., gamma=0., init="vocab")
+SETTINGS, ALONE = dict(beta=0., gamma=0., init="vocab"), Alone(torch.device("cpu"))
 
 
 def path(out, params, weights):
@@ -64,7 +64,8 @@ def scores(models, which, splits) -> list[dict]:
         ends = np.array([t_interval(x) for x in held.T.numpy()])
         found = dict(first=token.abs().mean(0), first_a=token[::2].abs().mean(0), first_b=token[1::2].abs().mean(0),
                      signed=token.mean(0), signed_a=token[::2].mean(0), signed_b=token[1::2].mean(0),
-                     path=torch.tensor([steps[f"path_{i}"] for i in range(N)]), norm=model.prompt.detach().norm(dim=1),
+                     path=torch.tensor([steps.get(f"path_{i}", float("nan")) for i in range(N)]),
+                     norm=model.prompt.detach().norm(dim=1),
                      exact=exact.mean(0), exact_a=exact[::2].mean(0), exact_b=exact[1::2].mean(0),
                      held=torch.tensor(ends[:, 0]), held_low=torch.tensor(ends[:, 1]),
                      held_high=torch.tensor(ends[:, 2]))
@@ -82,16 +83,15 @@ def judged(models, which, splits) -> list[dict]:
                  test_loss=round(float(found["test"]["val_loss"][r]), 4)) for r in range(len(models))]
 
 
-def first_stage(models, seeds, train, **more):
+def first_stage(models, seeds, train, epochs=None, lr=None, **more):
     "Prompt tuning, as every arm begins."
-    train_population(Population(models), train, None, EPOCHS, [LR] * len(models), 8, [(s, s) for s in seeds],
-                     progress=False, which=list(range(len(seeds))), accelerator=Alone(torch.device("cpu")), **more)
+    train_population(Population(models), train, None, epochs or EPOCHS, [lr or LR] * len(models), 8,
+                     [(s, s) for s in seeds], progress=False, which=list(range(len(seeds))), accelerator=ALONE, **more)
 
 
 def measured(task: str, seeds, encoder) -> dict:
     "Rows of one task and some seeds: rows, scores and the masks of the first seed."
-    data, quiet = [load_data(f"nano/{task}", 64, s) for s in seeds], dict(progress=False)
-    quiet["accelerator"] = Alone(torch.device("cpu"))
+    data, quiet = [load_data(f"nano/{task}", 64, s) for s in seeds], dict(progress=False, accelerator=ALONE)
     splits = {s: [d[s] for d in data] for s in ("train", "validation")}
     for name, n in (("test", HELD), ("look", LOOK)): splits[name] = [d["test"].select(range(n)) for d in data]
     new = lambda n, s: InfoPromptModel(encoder, f"nano/{task}", n_prompt=n, seed=s, **SETTINGS)
