@@ -38,7 +38,8 @@ LOOK = dict(subj=10, sst2=10)  # seeds whose tokens are removed one by one
 KEEP, FEW = .7, .9  # shares that are removed
 YES = dict(false="no", true="yes")
 WORDS = dict(rte=dict(entailment="yes", not_entailment="no"), wic=YES, wsc=YES,
-             cb=dict(entailment="yes", contradiction="no", neutral="maybe"), copa=dict(choice1="first", choice2="second"))
+             copa=dict(choice1="first", choice2="second"),
+             cb=dict(entailment="yes", contradiction="no", neutral="maybe"))
 ASKED = dict(rte=lambda r: (r["sentence1"], r["sentence2"]), cb=lambda r: (r["premise"], r["hypothesis"]),
              wic=lambda r: (f"{r['word']}: {r['sentence1']}", r["sentence2"]),
              wsc=lambda r: (r["text"], f"{r['span2_text']} means {r['span1_text']}"),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'RATIOS', 'ARMS', 'STOPS', 'NAMED', 'RANKS', 'shares', 'again', 'search', 'stored', 'runs', 'score_of',
-           'chosen', 'against', 'fig_pruned', 'removal', 'fig_tokens', 'rank']
+           'chosen', 'against', 'fig_pruned', 'without', 'removal', 'informed', 'fig_tokens', 'rank']
 
 # %% ../../nbs/12_pruning.ipynb #827d5ba3
 import json
@@ -26,6 +26,7 @@ from ..engine.masks import kept, masked, wear
 from ..engine.population import Population, all_logits, judge, train_population
 from ..show.figures import COLOURS, GREY, as_list, quiet, say
 from ..show.weights import TASKS, t_interval
+from ..theory.estimates import probe_nats, states_of
 
 # %% ../../nbs/12_pruning.ipynb #0afd80a3
 LEVELS = "hierarchical", "tokens", "pieces"
@@ -181,6 +182,17 @@ def fig_pruned(
                "line is the most frequent label's. " + says, task=task, ratio=ratio, **means,
                seeds=len(score_of(task, "continued")), whole=t_interval(score_of(task, "continued"))[0])
 
+# %% ../../nbs/12_pruning.ipynb #7b1f0a51
+def without(
+    model,  # with its mask on
+    data,  # labelled rows
+) -> tuple:  # population, parameters and `Rows` of n_prompt + 1 runs: the whole prompt, then one without each token
+    "The same model many times over, each time with another token blank."
+    n = model.settings["n_prompt"]
+    many = Population([model] * (n + 1))
+    params, holes = many.stack(), torch.cat([torch.ones(1, n), 1 - torch.eye(n)])[..., None]
+    return many, params | dict(prompt=params["prompt"] * holes.to(params["prompt"])), Rows(many, data, losses=False)
+
 # %% ../../nbs/12_pruning.ipynb #258d6d2d
 def removal(
     models,  # models of one kind, with their masks on
@@ -188,16 +200,25 @@ def removal(
     which=None,  # one number a model: which of the data it reads; None: all read the same
 ) -> torch.Tensor:  # (model, row, n_prompt) rise of the row's cross-entropy in nats where the token is blank
     "What each token is worth: remove it and look."
-    n, out = models[0].settings["n_prompt"], []
-    holes = torch.cat([torch.ones(1, n), 1 - torch.eye(n)])[..., None]
+    out = []
     for r, model in enumerate(models):
-        many = Population([model] * (n + 1))
-        rows, whole = Rows(many, data if which is None else data[which[r]], losses=False), many.stack()
-        whole["prompt"] = whole["prompt"] * holes.to(whole["prompt"])
-        found = all_logits(many, whole, rows, batch_size=512)
+        many, params, rows = without(model, data if which is None else data[which[r]])
+        found = all_logits(many, params, rows, batch_size=512)
         loss = cross_entropy(found.transpose(1, 2).cpu(), rows.labels(), reduction="none")
         out.append((loss[1:] - loss[:1]).T)
     return torch.stack(out)
+
+# %% ../../nbs/12_pruning.ipynb #7b1f0a53
+def informed(
+    model,  # with its mask on
+    data,  # labelled rows that neither trained nor chose
+    parts=(slice(None),),  # of the rows, each judged by itself
+) -> torch.Tensor:  # (part, n_prompt) rise of `probe_nats` where the token is blank, nats
+    "What each token's removal does to the information that z holds about the label."
+    many, params, rows = without(model, data)
+    z, y = states_of(many, params, rows).cpu().numpy(), rows.labels()[0].numpy()
+    nats = torch.tensor([[probe_nats(own[part], y[part]) for own in z] for part in parts])
+    return nats[:, 1:] - nats[:, :1]
 
 # %% ../../nbs/12_pruning.ipynb #b6b42f98
 def fig_tokens(
