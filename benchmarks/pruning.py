@@ -24,7 +24,7 @@ from infoprompt.base.files import write_whole
 from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.engine.feeds import Rows
 from infoprompt.engine.masks import slopes, wear
-from infoprompt.engine.population import Population, judge, train_population
+from infoprompt.engine.population import Population, all_logits, judge, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import TASKS, t_interval
 from infoprompt.engine.instruments import gradient_of
@@ -84,12 +84,14 @@ def scores(models, which, splits) -> list[dict]:
 
 
 def judged(models, which, splits) -> list[dict]:
-    "Validation and test of each model."
-    one = Population(models)
-    found = {s: judge(one, one.stack(), Rows(one, splits[s], which, losses=False)) for s in ("validation", "test")}
-    return [dict(val=round(float(found["validation"]["score"][r]), 4), test=round(float(found["test"]["score"][r]), 4),
-                 val_loss=round(float(found["validation"]["val_loss"][r]), 4),
-                 test_loss=round(float(found["test"]["val_loss"][r]), 4)) for r in range(len(models))]
+    "Score and loss of each model on validation and test rows, or on those of the two that are given."
+    one, names, out = Population(models), dict(validation="val", test="test"), [{} for _ in models]
+    for split, name in names.items():
+        if split not in splits: continue
+        found = judge(one, one.stack(), Rows(one, splits[split], which, losses=False))
+        for r, own in enumerate(out):
+            own |= {name: round(float(found["score"][r]), 4), f"{name}_loss": round(float(found["val_loss"][r]), 4)}
+    return out
 
 
 def first_stage(models, seeds, train, epochs=None, lr=None, **more):
@@ -114,14 +116,17 @@ def scored(task: str, seeds, encoder) -> dict:
     "Of one task and some seeds: the scores of each token, and the prompt of the seed that the page lets readers prune."
     splits, models = first(task, seeds, encoder, watch=path)
     found = [dict(seed=s, **x) for s, x in zip(seeds, scores(models, range(len(seeds)), splits))]
-    return dict(scores=found, prompts=[shown(m, splits) for m, s in zip(models, seeds) if (task, s) == SHOWN])
+    return dict(scores=found, prompts=[dict(seed=s, **shown(m, splits)) for m, s in zip(models, seeds)
+                                       if (task, s) == SHOWN])
 
 
 def shown(model, splits) -> dict:
-    "A trained prompt as a page takes it: 32-bit numbers, in base64."
+    "A trained prompt as a page takes it, 32-bit numbers in base64, and its answers to some sentences."
     packed = lambda x: base64.b64encode(x.detach().numpy().astype("<f4").tobytes()).decode()
-    texts = [row["text"] for row in splits["look"][0].select(range(ASKED))]
-    return dict(prompt=packed(model.prompt), head=packed(model.head), asked=texts)
+    rows, one = splits["look"][0].select(range(ASKED)), Population([model])
+    chances = all_logits(one, one.stack(), Rows(one, rows, losses=False))[0].softmax(-1)
+    return dict(prompt=packed(model.prompt), head=packed(model.head), asked=[*rows["text"]], labels=[*rows["label"]],
+                chances=[[round(p, 4) for p in own] for own in chances.tolist()])
 
 
 def measured(task: str, seeds, encoder) -> dict:

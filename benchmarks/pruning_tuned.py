@@ -2,11 +2,12 @@
 
 python benchmarks/pruning_tuned.py [nano/sentiment ... subj sst2] [--seeds 20]
 
-Twenty tokens from random words, no information terms, batches of 8. Every arm is trained twice with one rate: first
-the prompt, then what its arm makes of it. The rate is the one of RATES with the best mean accuracy on validation rows
-over the seeds of TUNING, which are not used again; each arm chooses among the same rates over the same seeds. Then
-twenty seeds are judged on test rows that chose nothing. Before that, plain prompt tuning of MiniLM is compared with
-the most frequent label on five tasks of SuperGLUE, to see which of them can tell anything here.
+Twenty tokens from random words, no information terms, batches of 8, three epochs twice. MiniLM has no head for masked
+words, so its head starts at a probe. Every arm is trained twice with one rate: first the prompt, then what its arm
+makes of it. The rate is the one of RATES with the best mean accuracy on validation rows over two or three seeds that
+are not used again; each arm chooses among the same rates over the same seeds. Then twenty seeds are judged on test
+rows that chose nothing. On five tasks of SuperGLUE, plain prompt tuning of three seeds is compared with the most
+frequent label, to see which of them can tell anything here.
 
 Resumable: parts wait in results/checkpoints_pruning_tuned. Reads ../shared/data for the real tasks. Writes
 infoprompt/assets/pruning_tuned.json after each task, with all tasks that are whole.
@@ -29,13 +30,12 @@ from pruning import CUT, N, ROOT, SETTINGS, ALONE, columns, first_stage, judged,
 from made import made, use_threads
 
 DATA = ROOT.parent / "shared/data"
-SEEDS, STEP, TUNING, RATES = 20, 5, range(100, 103), (.003, .01, .03)
-NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, draws=2)
-REAL = dict(encoder="minilm", shots=64, epochs=5, held=200, validation=64, draws=1)
+SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW: shares that are removed
+NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
+REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=REAL, sst2=REAL) | dict.fromkeys(HARD, REAL)
-LOOK = dict(subj=10, sst2=10)  # seeds whose tokens are removed one by one
-KEEP, FEW = .7, .9  # shares that are removed
+LOOK, LOOKED = 5, 64  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
 YES = dict(false="no", true="yes")
 WORDS = dict(rte=dict(entailment="yes", not_entailment="no"), wic=YES, wsc=YES,
              copa=dict(choice1="first", choice2="second"),
@@ -74,17 +74,20 @@ def majority(task: str, how: dict) -> float:
 
 
 def arms(how: dict) -> dict:
-    "arm -> share removed, and what removes it"
-    draws = {f"random {i}": (KEEP, dict(by="random")) for i in range(how["draws"])}
-    return dict(continued=(0., {}), importance=(KEEP, {}), few=(FEW, {}), reversed=(KEEP, dict(by="reversed")), **draws)
+    "arm -> share removed, and how: what every study has, and what only some have."
+    draw = lambda i: (KEEP, dict(by="random", draw=i))
+    found = dict(continued=(0., {}), importance=(KEEP, {}), reversed=(KEEP, dict(by="reversed")))
+    return found | {"random 0": draw(0)} | {k: v for k, v in {"few": (FEW, {}), "random 1": draw(1)}.items()
+                                            if k in how.get("more", ())}
 
 
-def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False) -> dict:
+def measured(task: str, seeds, lr: float, wanted, encoder, look: int = 0, judge_on=("validation", "test")) -> dict:
     "Rows of some arms at one rate, and the scores of the tokens after the first training run."
     how = STUDIES[task]
     splits, one, quiet = splits_of(task, seeds, how), list(range(len(seeds))), dict(progress=False, accelerator=ALONE)
-    new = lambda n: [InfoPromptModel(encoder, splits["task"], n_prompt=n, seed=s, **SETTINGS) for s in seeds]
-    parts = {s: splits[s] for s in ("validation", "test")}
+    own = SETTINGS | {k: how[k] for k in ("head_init",) if k in how}
+    new = lambda n: [InfoPromptModel(encoder, splits["task"], n_prompt=n, seed=s, **own) for s in seeds]
+    parts = {s: splits[s] for s in judge_on}
     rows, found = [], []
     def note(arm, which, models):
         for i, m, x in zip(which, models, judged(models, which, parts)):
@@ -95,19 +98,25 @@ def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False) -
         models = new(N)
         first_stage(models, seeds, splits["train"], how["epochs"], lr)
         if "stage one" in wanted: note("stage one", one, models)
-        if look: found = scores(models, one, dict(train=splits["train"], look=splits["test"]))
-        for arm, (ratio, by) in cuts.items():
-            draw = int(arm.split()[-1]) * 1000 if "random" in arm else 0
-            cut = [m.prune(d, **shares(ratio, N, cut=CUT), cut=CUT, seed=s + draw, **by)
-                   for m, d, s in zip(models, splits["train"], seeds)]
-            again(cut, splits["train"], None, which=one, **quiet)
-            note(arm, one, cut)
+        held = [d.select(range(LOOKED)) for d in splits["test"]] if look else None
+        if look: found = scores(models[:look], one, splits | dict(look=held))
+        every = [(arm, i, m.prune(d, **shares(ratio, N, cut=CUT), cut=CUT, by=by.get("by", "importance"),
+                                  seed=s + 1000 * by.get("draw", 0)))
+                 for arm, (ratio, by) in cuts.items()
+                 for i, (m, d, s) in enumerate(zip(models, splits["train"], seeds))]
+        if every: again([m for *_, m in every], splits["train"], None, which=[i for _, i, _ in every], **quiet)
+        for arm in cuts: note(arm, *zip(*((i, m) for name, i, m in every if name == arm)))
     if "short" in wanted:
         short = new(round(N * (1 - KEEP)))
         first_stage(short, seeds, splits["train"], how["epochs"], lr)
         again(short, splits["train"], None, which=one, **quiet)
         note("short", one, short)
     return dict(rows=rows, scores=found)
+
+
+def tuning_seeds(how: dict) -> list:
+    "Seeds that choose the rates, and nothing else."
+    return list(range(100, 100 + how["tuning"]))
 
 
 def kept_at(file: Path, make) -> dict:
@@ -129,24 +138,29 @@ def tuned(parts) -> dict:
     return best
 
 
+def every_arm(task: str) -> list:
+    "The arms of a task; that of one round is left out where rows cost much."
+    return [*arms(STUDIES[task]), "short", *["stage one"] * (STUDIES[task] is NANO)]
+
+
 def studied(task: str, seeds: int, state: Path, encoder):
     "Tune the rates of a task, then run its arms."
-    name, every = task.replace("/", "_"), [*arms(STUDIES[task]), "short", "stage one"]
-    tries = [kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(task, TUNING, lr, every, encoder))
-             for lr in RATES]
+    name, how = task.replace("/", "_"), STUDIES[task]
+    tries = [kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
+        task, tuning_seeds(how), lr, every_arm(task), encoder, judge_on=["validation"])) for lr in RATES]
     best = tuned(tries)
-    best["stage one"] = best["continued"]
     for at in range(0, seeds, STEP):
         some = list(range(at, min(at + STEP, seeds)))
         for lr in RATES:
-            wanted, look = [a for a in best if best[a] == lr], task in LOOK and best["continued"] == lr
+            wanted = [a for a in best if best[a] == lr]
+            look = LOOK if how is REAL and best["continued"] == lr and not at else 0
             if wanted: kept_at(state / f"{name}-{at}-{lr}.json",
-                               lambda: measured(task, some, lr, wanted, encoder, look and at < LOOK[task]))
+                               lambda: measured(task, some, lr, wanted, encoder, look))
 
 
 def plain(task: str, encoder) -> dict:
-    "Plain prompt tuning of a task of SuperGLUE at each rate: rows of the seeds of TUNING."
-    return dict(rows=[r for lr in RATES for r in measured(task, TUNING, lr, ["stage one"], encoder)["rows"]])
+    "Plain prompt tuning of a task of SuperGLUE, one round: rows of three seeds."
+    return measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder)
 
 
 def written(state: Path, seeds: int):
@@ -160,13 +174,11 @@ def written(state: Path, seeds: int):
             continue
         parts = [json.loads(f.read_text()) for at in range(0, seeds, STEP) for f in state.glob(f"{name}-{at}-*.json")]
         rows = [r for p in parts for r in p["rows"]]
-        every = {*arms(how), "short", "stage one"}
-        if {(r["arm"], r["seed"]) for r in rows} != {(a, s) for a in every for s in range(seeds)}: continue
+        if {(r["arm"], r["seed"]) for r in rows} != {(a, s) for a in every_arm(task) for s in range(seeds)}: continue
         tries = [r for f in state.glob(f"{name}-tuning-*.json") for r in json.loads(f.read_text())["rows"]]
-        drop = lambda r: {k: v for k, v in r.items() if k not in ("test", "test_loss")}
         score = [{k: v for k, v in s.items() if k != "pieces"} for p in parts for s in p["scores"]]
         tasks[task] = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in,
-                           rows=columns(rows), tuning=columns([drop(r) for r in tries]),
+                           rows=columns(rows), tuning=columns(tries),
                            **dict(scores=columns(score)) if score else {})
     write_whole({ROOT / "infoprompt/assets/pruning_tuned.json": json.dumps(
         dict(made=made(), tasks=tasks, superglue=hard), separators=(",", ":")).encode()})
