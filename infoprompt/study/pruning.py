@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 
 from ..base.checks import InputError, check
+from ..data.answers import per_row
 from ..engine.feeds import Rows
 from ..engine.masks import kept, masked, wear
 from ..engine.population import Population, all_logits, judge, train_population
@@ -53,6 +54,7 @@ def again(
     **more,  # for `train_population`: which, progress, accelerator
 ):  # raises InputError where a model was never trained
     "Train pruned models as one population, each with its own mask, with the settings of their first training run."
+    if not models: raise InputError("there are no models to train again: give at least one")
     if not all(m.fitted for m in models):
         raise InputError("the prompt was never trained, so its scores mean nothing: call fit before you prune it")
     first, own = models[0].fitted, [m.fitted for m in models]
@@ -158,7 +160,7 @@ def fig_pruned(
     strip = go.Heatmap(z=[as_list(row) for row in np.where(mask, score, np.nan).T], showscale=False,
                        colorscale="Cividis", zmin=float(np.quantile(score, .02)), zmax=float(score.max()), xgap=2,
                        ygap=1, hoverinfo="skip")
-    fig = make_subplots(rows=2, vertical_spacing=.16, row_heights=[.42, .58]).add_trace(strip, row=1, col=1)
+    fig = make_subplots(rows=2, vertical_spacing=.24, row_heights=[.42, .58]).add_trace(strip, row=1, col=1)
     means = {}
     for arm, (name, colour) in NAMED.items():
         ends = [t_interval(score_of(task, arm if r else "continued", r)) for r in STOPS]
@@ -170,7 +172,7 @@ def fig_pruned(
                                      arrayminus=as_list(mean - low)),
                                  marker=dict(color=colour, size=[15 if r == ratio else 6 for r in STOPS])),
                       row=2, col=1)
-    quiet(fig, 520).add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
+    quiet(fig, 560).update_layout(legend=dict(y=.45, yanchor="bottom")).add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
     fig.update_xaxes(title="token", dtick=1, showgrid=False, row=1, col=1)
     fig.update_yaxes(title="piece", showticklabels=False, showgrid=False, row=1, col=1)
     fig.update_xaxes(title="share removed", tickvals=list(STOPS), tickformat=".0%", row=2, col=1)
@@ -204,7 +206,8 @@ def removal(
     for r, model in enumerate(models):
         many, params, rows = without(model, data if which is None else data[which[r]])
         found = all_logits(many, params, rows, batch_size=512)
-        loss = cross_entropy(found.transpose(1, 2).cpu(), rows.labels(), reduction="none")
+        labels = rows.labels()
+        loss = per_row(cross_entropy(found.movedim(-1, 1).cpu(), labels, reduction="none"), labels >= 0)
         out.append((loss[1:] - loss[:1]).T)
     return torch.stack(out)
 
