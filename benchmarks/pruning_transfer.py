@@ -6,7 +6,7 @@ python benchmarks/pruning_transfer.py [--seeds 20]
 always in two rounds of ten. A prompt is pruned, if at all, between the rounds: 70 % of its numbers go where it was
 whole, and half of the rest where it came pruned. The pairs, chosen before any run: two tasks on pairs of sentences,
 each way, and two tasks on single sentences. Resumable: parts wait in results/checkpoints_pruning_transfer. Writes
-infoprompt/assets/pruning_transfer.json.
+benchmarks/results/pruning_transfer.json.
 """
 import argparse
 import json
@@ -72,7 +72,7 @@ def main():
                 write_whole({file: json.dumps(found).encode()})
                 print(file.stem, f"{time.process_time() - begun:.0f} s of the processor", flush=True)
             rows += json.loads(file.read_text())
-    write_whole({ROOT / "infoprompt/assets/pruning_transfer.json": json.dumps(
+    write_whole({ROOT / "benchmarks/results/pruning_transfer.json": json.dumps(
         dict(made=made(), rows=columns(rows)), separators=(",", ":")).encode()})
 
 

@@ -10,7 +10,7 @@ rows that chose nothing. On five tasks of SuperGLUE, plain prompt tuning of thre
 frequent label, to see which of them can tell anything here.
 
 Resumable: parts wait in results/checkpoints_pruning_tuned. Reads ../shared/data for the real tasks. Writes
-infoprompt/assets/pruning_tuned.json after each task, with all tasks that are whole.
+benchmarks/results/pruning_tuned.json after each task, with all tasks that are whole.
 """
 import argparse
 import json
@@ -180,7 +180,7 @@ def written(state: Path, seeds: int):
         tasks[task] = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in,
                            rows=columns(rows), tuning=columns(tries),
                            **dict(scores=columns(score)) if score else {})
-    write_whole({ROOT / "infoprompt/assets/pruning_tuned.json": json.dumps(
+    write_whole({ROOT / "benchmarks/results/pruning_tuned.json": json.dumps(
         dict(made=made(), tasks=tasks, superglue=hard), separators=(",", ":")).encode()})
 
 

@@ -253,7 +253,10 @@ RANKS = {"score and size of the effect": ("first", "exact", abs),
          "norm and size": ("norm", "exact", abs), "score and norm": ("first", "norm", None),
          "score on half of the rows and on the other": ("first_a", "first_b", None),
          "harm on half of the rows and on the other": ("exact_a", "exact_b", None),
-         "harm on training rows and on held-out rows": ("exact", "held", None)}
+         "harm on training rows and on held-out rows": ("exact", "held", None),
+         "score and size of the change in information": ("first", "nats", abs),
+         "information lost and harm on held-out rows": ("nats", "held", np.negative),
+         "information lost on half of the rows and on the other": ("nats_a", "nats_b", None)}
 
 def rank(
     task:str,  # one of those that are stored
