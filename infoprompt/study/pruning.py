@@ -172,7 +172,7 @@ def fig_pruned(
                                      arrayminus=as_list(mean - low)),
                                  marker=dict(color=colour, size=[15 if r == ratio else 6 for r in STOPS])),
                       row=2, col=1)
-    quiet(fig, 560).update_layout(legend=dict(y=.45, yanchor="bottom")).add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
+    quiet(fig, 520).update_layout(legend=dict(y=.45, yanchor="bottom"), margin_t=30).add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
     fig.update_xaxes(title="token", dtick=1, showgrid=False, row=1, col=1)
     fig.update_yaxes(title="piece", showticklabels=False, showgrid=False, row=1, col=1)
     fig.update_xaxes(title="share removed", tickvals=list(STOPS), tickformat=".0%", row=2, col=1)
@@ -236,7 +236,7 @@ def fig_tokens(
                       text=[str(i) for i in range(len(harm))], textposition="top center",
                       marker=dict(color=colour, size=10), showlegend=False)
     fig = quiet(go.Figure(dots), 400)
-    fig.update_xaxes(type="log", title="score: mean size of the slope, nats")
+    fig.update_xaxes(type="log", title="score: mean size of the slope, nats", exponentformat="power")
     fig.update_yaxes(type="log", title="change of the loss when removed, nats", exponentformat="power")
     worst = int(abs(harm).argmax())
     says = ("{task}, seed {seed:d}: removing token {worst:d} changes the training loss most, by {most:.2g} nats; "
