@@ -1,6 +1,6 @@
 """Pruned prompts as a start on another task of nano (XPrompt Transfer), against plain transfer of as many steps.
 
-python benchmarks/pruning_transfer.py [--seeds 20]
+python benchmarks/pruning_transfer.py [--seeds 20] [--pairs 3]
 
 64 rows, twenty tokens, no information terms, learning rate 0.01, twenty epochs on the source and twenty on the target,
 always in two rounds of ten. A prompt is pruned, if at all, between the rounds: 70 % of its numbers go where it was
@@ -62,10 +62,12 @@ def measured(source: str, target: str, seeds, encoder) -> list[dict]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"default: {SEEDS}; in steps of {STEP}")
-    seeds = range(parser.parse_args().seeds)
+    parser.add_argument("--pairs", type=int, default=len(PAIRS), help=f"the first of the pairs; default: {len(PAIRS)}")
+    options = parser.parse_args()
+    seeds = range(options.seeds)
     use_threads()
     encoder, state, rows = Encoder("nano"), ROOT / "benchmarks/results/checkpoints_pruning_transfer", []
-    for source, target in PAIRS:
+    for source, target in PAIRS[:options.pairs]:
         for at in range(0, len(seeds), STEP):
             if not (file := state / f"{source}-{target}-{at}.json").is_file():
                 begun, found = time.process_time(), measured(source, target, list(seeds[at:at + STEP]), encoder)
