@@ -46,7 +46,8 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
                 pruning_speed="pruning.py --speed")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("evidence", "pruning_tuned", "real_input", "relations_entities"), DATA) | dict(gpu=Path("/dev/nvidia0"))
+NEEDS = dict.fromkeys(("evidence", "pruning_tuned", "real_input", "relations_entities"), DATA)
+NEEDS |= dict(gpu=Path("/dev/nvidia0"))
 
 
 def files(name: str, folder: Path) -> list[Path]:

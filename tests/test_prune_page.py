@@ -1,4 +1,4 @@
-"""The page in which a reader removes tokens: it answers as Python does, by mouse and keyboard, and says what it lacks."""
+"""The page in which a reader removes tokens: it answers as Python does, by mouse and keyboard."""
 import base64
 import json
 

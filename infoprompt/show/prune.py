@@ -13,7 +13,8 @@ import numpy as np
 from .playground import LOOK, Element, alive, stored
 
 # %% ../../nbs/reference/show/prune.ipynb #c41d0006
-SHADES = ("#00224e", "#fff"), ("#35456c", "#fff"), ("#a59c74", "#16191d"), ("#d3c164", "#16191d"), ("#fee838", "#16191d")
+SHADES = (("#00224e", "#fff"), ("#35456c", "#fff"), ("#a59c74", "#16191d"), ("#d3c164", "#16191d"),
+          ("#fee838", "#16191d"))
 
 # %% ../../nbs/reference/show/prune.ipynb #c41d0007
 RULES = "\n".join(["<style>", *(f".infoprompt .tokens .shade{i} {{ background: {back}; color: {ink}; }}"
@@ -52,8 +53,8 @@ def still(
 
 # %% ../../nbs/reference/show/prune.ipynb #c41d0012
 CLICK = "Remove a token of a trained prompt, and five answers change at once"
-PREDICT = ("Predict first: removing which token would change the most answers? Click it. Yellow tokens have the highest "
-           "scores, dark blue ones the lowest. Click again to bring a token back.")
+PREDICT = ("Predict first: removing which token would change the most answers? Click it. Yellow tokens have the "
+           "highest scores, dark blue ones the lowest. Click again to bring a token back.")
 
 def prune_page(
     weights:bool=True,  # whether this element brings nano's weights; False: another one of the page does
@@ -66,5 +67,5 @@ def prune_page(
                 effects=own["exact"][at], shades=shades(own["first"][at]),
                 **{k: shown[k] for k in ("prompt", "head", "asked", "chances")})
     sure = [f"{text} {max(zip(p, task['labels']))[1]}" for text, p in zip(shown["asked"], shown["chances"])]
-    return Element(f"{RULES}\n{alive('prune-prompt', 'pruneHere', spec, ['playground.js', 'prune.js'], still(spec), weights)}",
-                   f"{CLICK}. With the whole prompt: {'; '.join(sure)}")
+    page = alive("prune-prompt", "pruneHere", spec, ["playground.js", "prune.js"], still(spec), weights)
+    return Element(f"{RULES}\n{page}", f"{CLICK}. With the whole prompt: {'; '.join(sure)}")

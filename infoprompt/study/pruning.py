@@ -172,7 +172,8 @@ def fig_pruned(
                                      arrayminus=as_list(mean - low)),
                                  marker=dict(color=colour, size=[15 if r == ratio else 6 for r in STOPS])),
                       row=2, col=1)
-    quiet(fig, 520).update_layout(legend=dict(y=.45, yanchor="bottom"), margin_t=30).add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
+    quiet(fig, 520).update_layout(legend=dict(y=.45, yanchor="bottom"), margin_t=30)
+    fig.add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
     fig.update_xaxes(title="token", dtick=1, showgrid=False, row=1, col=1)
     fig.update_yaxes(title="piece", showticklabels=False, showgrid=False, row=1, col=1)
     fig.update_xaxes(title="share removed", tickvals=list(STOPS), tickformat=".0%", row=2, col=1)
