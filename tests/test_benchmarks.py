@@ -386,10 +386,15 @@ def test_transfer(script):
     module, project = script("transfer", "--tasks", *chosen, "--targets", "relation-place", "--seeds", "2", **small)
     module.main()
     tables = {name: pd.read_parquet(project / f"infoprompt/assets/transfer_{name}.parquet")
-              for name in ("matrix", "starts")}
-    assert len(tables["matrix"]) == 2 * 2 * 3 * 4 and set(tables["matrix"]["terms"]) == {"plain", "terms"}
-    starts = tables["starts"].query("terms == 'plain'")
-    assert starts["start"].tolist() == [s for s in ("usual", "same type", "other type", "labels") for _ in range(2)]
+              for name in ("matrix", "starts", "each", "sums", "early", "rates")}
+    assert len(tables["each"]) == 4 * 2 and len(tables["early"]) == 2 * 2 * 4
+    own = tables["sums"].query("way == 'own' and scale == 1").set_index(["target", "seed"])["score"]
+    found = tables["matrix"].query("terms == 'plain' and source == target").set_index(["target", "seed"])["score"]
+    pd.testing.assert_series_equal(own, found.loc[own.index])
+    assert len(tables["matrix"]) == (3 + 1 + 1) * 2 * 4 and set(tables["matrix"]["terms"]) == {"plain", "terms", "head"}
+    starts, named = tables["starts"].query("terms == 'plain'"), ("usual", "same type", "other type", "labels")
+    named += "choice 1", "choice 2", "average", "mixture"
+    assert starts["start"].tolist() == [s for s in named for _ in range(2)]
     assert starts.query("start == 'same type'")["source"].tolist() == ["relation-firm"] * 2
     facts, prompts = read_whole(project / "infoprompt/assets/transfer_prompts.safetensors")
     assert set(prompts) == set(chosen) and all(p.shape == (2, 4, 64) for p in prompts.values())

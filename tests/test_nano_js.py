@@ -22,8 +22,8 @@ from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import unprompted
 from infoprompt.nano.grammar import NANO_TASKS, sentences
 from infoprompt.nano.pretrain import nano_path
-from infoprompt.show import page as packing
-from infoprompt.show.page import pack_nano
+from infoprompt.nano import page as packing
+from infoprompt.nano.page import pack_nano
 
 NODE, SCRIPT, ASSET = shutil.which("node"), ROOT / "infoprompt/show/nano.js", ROOT / "infoprompt/show/nano.bin"
 needs_node = pytest.mark.skipif(NODE is None, reason="no node: install nodejs to run nano.js outside a browser")
@@ -79,7 +79,7 @@ def rounded(tmp_path_factory) -> Encoder:
 # The asset and the script as files.
 
 def test_the_shipped_asset_holds_the_shipped_weights():
-    assert ASSET.read_bytes() == pack_nano(nano_path()), "run python -m infoprompt.show.page"
+    assert ASSET.read_bytes() == pack_nano(nano_path()), "run python -m infoprompt.nano.page"
 
 
 def test_asset_and_script_are_small():

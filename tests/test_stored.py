@@ -17,7 +17,7 @@ from infoprompt.base.files import read_whole
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import QUANTITIES, pack_runs, read_runs
 from infoprompt.study.experiments import run_job, stored
-from infoprompt.study.transfer import answers_to
+from infoprompt.study.transfer import answers_to, similarity, told, zero_shot
 
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
@@ -175,6 +175,38 @@ def test_transfer(script):
     held = module.rows("tense-fact", 3)["validation"]
     logits, _, labels = answers_to(prompts["tense-fact"][3:4].float(), "nano/tense-fact", held, encoder)
     agree(torch.nn.functional.cross_entropy(logits[0], labels), facts["val_loss"]["tense-fact"][3], False, .02)
+    table = pd.read_parquet(ASSETS / "transfer_matrix.parquet").query("terms == 'plain' and seed == 3")
+    old = table.query("target == 'fault-order' and source != 'untrained'").set_index("source")
+    whole = torch.stack([prompts[t][3].float() for t in old.index])
+    agree(zero_shot(whole, "nano/fault-order", module.judged_rows("fault-order"), encoder), old["score"], False, 2 / 64)
+    agree(told(whole, "nano/fault-order", module.rows("fault-order", 3)["train"], encoder), old["labels"], False, .02)
+    again = similarity(dict(zip(old.index, whole)) | dict(next=prompts["fault-order"][4].float()), ["cos_mean", "e"])
+    for kind, part in again.query("target == 'next' and source != 'next'").groupby("kind"):
+        agree(part["value"], old[kind].loc[part["source"]], False, 2e-3)
+
+
+def test_transfer_runs_start_at_their_sources(script):
+    module, encoder = script("transfer"), Encoder("nano")
+    prompts, tables = read_whole(ASSETS / "transfer_prompts.safetensors")[1], [
+        pd.read_parquet(ASSETS / f"transfer_{name}.parquet") for name in ("each", "starts")]
+    held, own = module.rows("topic", 1)["validation"], "target == 'topic' and seed == 1"
+    for row in [*tables[0].query(own).itertuples(), *tables[1].query(f"{own} and terms == 'plain'").itertuples()]:
+        if row.source not in prompts: continue  # the usual start, an average, a mixture
+        logits, _, labels = answers_to(prompts[row.source][1:2].float(), "nano/topic", held, encoder)
+        agree(torch.nn.functional.cross_entropy(logits[0], labels), row.curve[0], False, .02)
+
+
+def test_a_task_vector_on_its_own_start_is_the_trained_prompt():
+    sums = pd.read_parquet(ASSETS / "transfer_sums.parquet").query("way == 'own' and scale == 1")
+    plain = pd.read_parquet(ASSETS / "transfer_matrix.parquet").query("terms == 'plain' and source == target")
+    both = sums.merge(plain, on=["target", "seed"])
+    assert len(both) == 4 * 20 and (both["score_x"] - both["score_y"]).abs().max() <= 1 / 64
+
+
+def test_the_rate_of_the_family_is_judged_on_seeds_of_its_own(script):
+    rates, module = pd.read_parquet(ASSETS / "transfer_rates.parquet"), script("transfer")
+    assert set(rates["seed"]) == {*module.OTHER_SEEDS} and not {*module.OTHER_SEEDS} & {*range(module.SEEDS)}
+    assert {*module.RATES} == set(rates["lr"]) and rates.attrs["lr"] == module.LR
 
 
 def test_transfer_of_real_prompts(script, shared_data):

@@ -13,9 +13,11 @@ from infoprompt.core import InfoPromptModel, Task, load_data
 from infoprompt.engine.population import Population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
+from infoprompt.nano.family import FAMILY
+from infoprompt.show.maps import VIEWS, fig_map, mapped, race, type_of
 from infoprompt.show.travel import between, others, rank_correlation, random_regret, regret, win_odds
 from infoprompt.command.library import add, contents, find, listed, weighted
-from infoprompt.study.transfer import KINDS, neurons, similarity, zero_shot
+from infoprompt.study.transfer import KINDS, mixture, neurons, similarity, summed, zero_shot
 from small import NANO, bits, resealed
 from test_cli import call, refused
 
@@ -60,6 +62,7 @@ def test_similarities_do_not_depend_on_the_order_of_prompts():
     (dict(a=torch.ones(2, 4), b=torch.full((2, 4), np.nan)), {}, "not finite"),
     (dict(a=torch.ones(2, 4), b=torch.ones(2, 4)), dict(kinds=["f"]), "unknown kind 'f'"),
     (dict(a=torch.ones(2, 4), b=torch.ones(2, 4)), dict(kinds=["on"]), "give encoder"),
+    (dict(a=torch.ones(2, 8), b=torch.ones(2, 8)), dict(kinds="on", encoder=NANO), "8 numbers wide"),
     (dict(a=torch.ones(2, 64), b=torch.ones(2, 64)), dict(kinds="labels", encoder=NANO), "'a' has none")])
 def test_prompts_that_cannot_be_compared(prompts, more, says):
     with pytest.raises(InputError, match=says) as told: similarity(prompts, **dict(kinds=["e"]) | more)
@@ -87,6 +90,31 @@ def test_many_prompts_score_as_each_does_alone(task):
 def test_prompts_of_another_width():
     rows = load_data("nano/topic", shots=10, seed=0)["train"]
     with pytest.raises(InputError, match="7 numbers wide"): zero_shot(torch.ones(1, 4, 7), "nano/topic", rows, NANO)
+    one = torch.ones(1, 4, 64)
+    with pytest.raises(InputError, match="give .prompt, n_prompt, d"): zero_shot(one[0], "nano/topic", rows, NANO)
+    with pytest.raises(InputError, match="marks names"): zero_shot(one, "nano/entities", rows, NANO)
+
+
+def test_a_mixture_of_tasks():
+    tasks = "nano/sentiment-food", "nano/fault-order", "nano/tense-fact"
+    rows = [load_data(t, shots=12, seed=0)["train"] for t in tasks]
+    task, mixed, few = mixture(tasks, rows, [r.select([0]) for r in rows])
+    words = [set(InfoPromptModel(task=t, **OWN).task.verbalizer.values()) for t in tasks]
+    assert set(task.names) == set.union(*words) and len(mixed) == 36 and len(few) == 3
+    for i, row in enumerate(mixed):
+        assert row["text"] == rows[i // 12][i % 12]["text"] and row["label"] in words[i // 12]
+    InfoPromptModel(task=task, **OWN).fit(mixed, few, epochs=1, progress=False)
+    with pytest.raises(InputError, match="different templates"): mixture([tasks[0], "nano/entailment-made"], rows[:2])
+    with pytest.raises(InputError, match="'nano/sentiment-food' have no labels"): mixture(tasks[:1], [["a text"]])
+
+
+def test_task_vectors():
+    start, ends, starts = torch.ones(2, 3), [torch.full((2, 3), 3.), torch.full((2, 3), 5.)], [torch.zeros(2, 3)] * 2
+    assert torch.equal(summed(start, ends, starts), torch.full((2, 3), 9.))
+    assert torch.equal(summed(start, ends, starts, .5), torch.full((2, 3), 5.))
+    assert torch.equal(summed(starts[0], ends[:1], starts[:1]), ends[0])
+    for wrong in ([], starts), (ends, starts[:1]), ([torch.ones(2, 4)], starts[:1]):
+        with pytest.raises(InputError, match="do not fit together"): summed(start, *wrong)
 
 
 def test_a_fixed_head_stays_and_is_saved_so(tmp_path):
@@ -173,6 +201,8 @@ def test_damaged_and_foreign_files(library, tmp_path):
     (library / "one/prompt.safetensors").write_bytes((library / "one/prompt.safetensors").read_bytes()[:-9])
     with pytest.raises(InputError, match="not whole"): listed(library)
     with pytest.raises(InputError, match="no library"): listed(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no prompts"): listed(tmp_path / "empty")
     with pytest.raises(InputError, match="not a saved prompt"): add(library, tmp_path / "nowhere")
 
 
@@ -202,6 +232,7 @@ def test_the_command(library, tmp_path):
     assert {row["name"] for row in json.loads(found.stdout)} == {"new", "one", "two"}
     refused(call("library", "add", library, tmp_path / "new"), "has a prompt called 'new'")
     refused(call("library", "add", library), "library add needs a prompt")
+    refused(call("library", "find", library, "--task", "nano/entities", "--shots", "10"), "marks names in a text")
     refused(call("library", "lend", library), "choose add, list or find")
     refused(call("train", "--head", "loose", "--out", tmp_path / "run"), "--head is 'loose'")
 
@@ -211,3 +242,26 @@ def test_stored_prompts_are_starts():
     assert torch.equal(start_prompt("task:sentiment-food", 4, NANO), start_prompt("task:nano/sentiment-food", 4, NANO))
     with pytest.raises(InputError, match="no prompt is stored for the task 'sst2'"): start_prompt("task:sst2", 4, NANO)
     with pytest.raises(InputError, match="has 4 vectors"): start_prompt("task:nano/sentiment-food", 3, NANO)
+
+
+def test_types_are_those_of_the_family():
+    assert {t: type_of(t) for t in FAMILY} == {t: one["type"] for t, one in FAMILY.items()}
+    assert list(mapped()["score"].index) == list(mapped()["score"].columns) == list(FAMILY)  # by type
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_cell_of_the_map_is_a_setting(view):
+    fig = fig_map("topic", "fault-form", view)
+    heat = next(t for t in fig.data if t.type == "heatmap")
+    row, column = heat.y.index("topic"), heat.x.index("fault-form")
+    assert heat.meta == dict(x="source", y="target")
+    assert np.isclose(heat.z[row][column], mapped()[view].loc["topic", "fault-form"], atol=1e-3)
+    assert sum(t.type == "scatter" for t in fig.data) == 4 and fig.layout.shapes[0].x0 == column - .5
+
+
+def test_the_best_of_three_is_chosen_by_validation():
+    table = race()
+    wide = table[table["start"].isin(["best of 3", "choice 1", "choice 2", "choice 3"])].pivot(
+        index=["target", "seed"], columns="start", values="gain")
+    assert (wide["best of 3"] >= wide.filter(like="choice").min(axis=1)).all()
+    assert (wide["best of 3"] < wide.filter(like="choice").max(axis=1)).any(), "test scores would never lose"

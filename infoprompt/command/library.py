@@ -84,11 +84,13 @@ def listed(
     library,  # a folder that `add` made
 ) -> pd.DataFrame:  # name, task, encoder, n_prompt, norm, source, hash
     "What a library holds."
+    held = contents(library)
+    if not held: raise InputError(f"the library {str(library)!r} holds no prompts: add some")
     one = lambda name, config, p: dict(
         name=name, task=config["task"]["name"], encoder=config["encoder"], n_prompt=len(p),
         norm=round(p.norm().item(), 2), source=config.get("source", {}).get("task", ""),
         hash=tensors_hash(dict(prompt=p)))
-    return pd.DataFrame([one(name, *held) for name, held in contents(library).items()])
+    return pd.DataFrame([one(name, *entry) for name, entry in held.items()])
 
 # %% ../../nbs/reference/command/library.ipynb #dc724965
 def find(
