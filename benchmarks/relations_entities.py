@@ -10,7 +10,7 @@ full   SemEval and WNUT-17 with all rows, batches of 16, 1 epoch, 2 seeds, the w
 
 On MiniLM, prompts start at words and heads at a probe, the last epoch is kept, and the rate of each arm is the one of
 three with the best mean validation score of two seeds at 64 rows; more and full take the same rate. Few and more are
-judged on the same 256 test rows (all 200 of re3d) and on at most 64 validation rows. The rows of each seed are drawn
+judged on the same 200 test rows. Validation rows are 64. The rows of each seed are drawn
 anew. One line a run in benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes
 on where it was stopped. --minutes ends it before a run that would begin later than that.
 """
@@ -29,7 +29,7 @@ from infoprompt.base.checks import InputWarning
 from infoprompt.core import InfoPromptModel, load_data, majority
 from infoprompt.data.answers import said, truth
 from infoprompt.data.spans import scores
-from infoprompt.data.tasks import get_task
+from infoprompt.data.tasks import get_task, measure
 from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.study.experiments import probe
@@ -63,7 +63,7 @@ def rows_of(stage: str, task: str, seed: int):
         warnings.simplefilter("ignore", InputWarning)
         data = load_data(task, STAGES[stage]["shots"], seed, where, uneven=task == "semeval")
     if task in FOLDERS: data["validation"] = some(data["validation"], 64)
-    if task in FOLDERS and stage != "full": data["test"] = some(data["test"], 256)
+    if task in FOLDERS and stage != "full": data["test"] = some(data["test"], 200)
     return data
 
 
@@ -90,11 +90,12 @@ def trained(encoder: Encoder, stage: str, task: str, arm: str, rate: float, seed
     return models
 
 
-def judged(model, data) -> dict:
-    "Validation and test scores; F1 by type for entities, and who was taken for whom for relations of the whole split."
+def judged(model, data, choosing: bool) -> dict:
+    "Test scores, and the validation score where a rate is to be chosen by it; F1 by type for entities, and who was taken for whom for relations of the whole split."
     logits, rows = model._logits(data["test"])
     true, answers, names = truth(model.task, rows), said(model.task, logits, rows), model.task.names
-    found = dict(val=model.evaluate(data["validation"])[model.task.metrics[0]], test=model.evaluate(data["test"]))
+    found = dict(test=measure(model.task, true, answers))
+    if choosing: found["val"] = model.evaluate(data["validation"])[model.task.metrics[0]]
     if model.task.kind == "entities":
         tags = [[[names[y] for y in row] for row in side] for side in (true, answers)]
         found["types"] = scores(*tags, by_type=True)["f1"].to_dict()
@@ -160,7 +161,8 @@ def main():
                     keep(**where, arm=name, seed=seeds[0], **found)
                 continue
             for seed, model in zip(seeds, trained(encoder, stage, task, arm, rate, seeds)):
-                keep(**where, arm=arm, rate=rate, seed=seed, **judged(model, rows_of(stage, task, seed)))
+                keep(**where, arm=arm, rate=rate, seed=seed, 
+                     **judged(model, rows_of(stage, task, seed), stage == "few" and seed < PILOT))
 
 
 if __name__ == "__main__":
