@@ -15,9 +15,10 @@ from infoprompt.base.checks import InputWarning
 from infoprompt.core import InfoPromptModel, InputError, Task, load_data
 from infoprompt.data.answers import best_tags, follows, noise, per_row
 from infoprompt.data.kinds import row_texts
-from infoprompt.data.sources import few_sentences, read_ace
+from infoprompt.data.sources import few_sentences, few_shot, read_ace, type_counts
 from infoprompt.data.spans import spans_of
 from infoprompt.data.tasks import TASKS, as_rows, get_task, infer_task
+from infoprompt.engine.feeds import alike
 from infoprompt.engine.population import Population, train_population
 from infoprompt.tokens.marks import entities, mark, parts, read_marked
 from infoprompt.tokens.words import pieces, word_tokens, words_of
@@ -325,6 +326,24 @@ def test_a_sweep_over_words_and_marks():
     assert table["test_accuracy"].between(0, 1).all() and "marks" in best.trained()
 
 
+def test_a_sweep_copes_with_sentences_in_different_numbers_of_pieces(tmp_path):
+    from infoprompt.study.sweeps import sweep
+    words, tags = ("tom left paris .".split(), "B-PER O B-LOC O".split())
+    rows = [dict(tokens=words * n + ["the"] * i, tags=tags * n + ["O"] * i) for i, n in enumerate([1, 33, 33] * 8)]
+    pd.DataFrame(rows).to_json(file := tmp_path / "own.jsonl", orient="records", lines=True)
+    task = Task("own", "tokens", "tags", {"O": "the", "B-PER": "tom", "B-LOC": "paris"}, kind="entities")
+    small = dict(data=str(file), shots=4, epochs=1, progress=False, betas=(0,), gammas=(0,), inits=("vocab",), ks=(4,))
+    table, _ = sweep(task, NANO, seeds=range(4), n_prompts=(4, 60), **small)
+    reads = [*zip(table["n_prompt"], table["seed"])]
+    groups = alike(task, NANO, reads, lambda seed: load_data(task, 4, seed, str(file)))
+    assert len(groups) > 2 and all(len({reads[r][0] for r in own}) == 1 for own in groups)
+    assert reads == [*itertools.product((4, 60), range(4))] and table.index.tolist() == [*range(8)]
+    for seeds, n, room in (range(4), 60, 0), ([1], 4, 1e-5), ([3], 60, 1e-5):
+        fewer, _ = sweep(task, NANO, seeds=seeds, n_prompts=(n,), **small)
+        own = table.query("seed in @seeds and n_prompt == @n").reset_index(drop=True)
+        pd.testing.assert_frame_equal(fewer, own, check_exact=not room, **dict(atol=room, rtol=room) if room else {})
+
+
 # --- few-shot sampling
 
 
@@ -343,8 +362,11 @@ def test_sentences_are_drawn_so_that_types_occur(rows, shots, seed):
 
 
 def test_a_type_that_cannot_be_kept_is_named():
-    with pytest.warns(InputWarning, match="no validation row of the 2 holds b"):
+    with pytest.warns(InputWarning, match="no validation row of the 2 holds b .*: a 1 and 2, b 1 and 0"):
         few_sentences(["O", "B-a", "B-b"], [[1], [1], [2, 1], [1], [0]], 2)
+    with pytest.warns(InputWarning, match="no validation row of the 4 holds c .*: a 2 and 3, b 1 and 1, c 1 and 0"):
+        few_shot("abc", [0] * 9 + [1] * 2 + [2], 4, uneven=True)
+    assert type_counts(["O", "B-a", "I-a", "B-b"], [[1, 2, 1], [0]]) == dict(a=2, b=0)
     fails("5 training rows cannot give shots=3 twice", few_sentences, ["O"], [[0]] * 5, 3)
 
 
