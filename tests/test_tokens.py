@@ -60,7 +60,8 @@ def test_marks_may_come_in_either_order_and_without_spaces():
     ("outside the text of 19", ("anna works for acme", (0, 4), (15, 20))), ("outside", ("anna", (0, 0), (1, 2))),
     ("stands 2 times", ("anna saw anna at acme", "anna", "acme")), ("stands 0 times", ("anna left", "tom", "anna")),
     ("share letters", ("anna smith left", "anna smith", "smith")), ("e2 is empty", ("anna left", "anna", " ")),
-    ("e2 is None", ("anna left", "anna", None)), ("e1 is 3", ("anna left", 3, "anna"))])
+    ("e2 is None", ("anna left", "anna", None)), ("e1 is 3", ("anna left", 3, "anna")),
+    (r"e1 is \(0.5, 4\)", ("anna left", (.5, 4), (5, 9)))])
 def test_entities_in_columns_of_their_own(said, row):
     fails(f"row 1: .*{said}", as_rows, LINKS, [row])
 
@@ -85,6 +86,14 @@ def test_a_long_sentence_keeps_its_entities(words, one, two, room, learned):
     shown = [f"mark {-i}" if i < 0 else NANO.tokenizer.convert_ids_to_tokens(i) for i in ids]
     marks = [f"mark {i}" for i in (1, 2, 3, 4)] if learned else ["<e1>", "</e1>", "<e2>", "</e2>"]
     assert [w for w in shown if w in (*marks, "acme", "bank")] == [marks[0], "acme", *marks[1:3], "bank", marks[3]]
+
+
+@pytest.mark.parametrize("word", ["MASK", "SEP", "CLS", "PAIR"])
+def test_a_word_of_the_template_is_never_taken_for_a_special_token(word):
+    task = Task("t", verbalizer={"a": "good", "b": "bad"}, template=f"[CLS] [P] {{text}} {word} [MASK] [SEP]")
+    row, = InfoPromptModel(NANO, task, init="vocab", n_prompt=2).rows(["the film"])
+    read = NANO.tokenizer.convert_ids_to_tokens(row["input_ids"])
+    assert read == ["<s>", "<mask>", "<mask>", "the", "film", "<unk>", "<mask>", "</s>"] and row["mask_pos"] == 6
 
 
 def test_entities_that_do_not_fit_are_refused():
@@ -138,17 +147,20 @@ def test_rows_of_words_with_mistakes(said, row):
 
 def test_a_text_to_predict_is_words_or_a_string():
     for wrong in (3, None, [3], [None], {}): fails("", names().predict, [wrong])
+    for wrong in b"anna", {"anna", "left"}, {"words": {"anna"}}:
+        fails("row 2 is .*give a text or a list", names().predict, ["anna left", wrong])
 
 
 def test_a_tag_that_continues_nothing_is_repaired_or_refused():
     row = [dict(tokens=["anna", "smith", "acme"], tags=["O", "I-PER", "I-ORG"])]
     assert [NAMES[y] for y in as_rows("nano/entities", row)[0]["label"]] == ["O", "B-PER", "B-ORG"]
     strict = Task("strict", "tokens", "tags", TASKS["nano/entities"].verbalizer, kind="entities", repair=False)
-    fails("row 1: tag 1 is 'I-PER' after 'O'", as_rows, strict, row)
+    fails("row 1: tag 2 is 'I-PER' after 'O'", as_rows, strict, row)
 
 
 def test_tags_are_no_labels_of_another_kind():
-    fails("is no tag", infer_task, pd.DataFrame(dict(tokens=[["a", "b"]], tags=[["O", "PER"]])))
+    rows = dict(tokens=[["a"], ["a", "b"]], tags=[["O"], ["O", "PER"]])
+    fails("row 2: 'PER' is no tag", infer_task, pd.DataFrame(rows))
     tags = {"O": "x", "B-a": "y"}
     fails("metrics .*matthews", Task, "t", "tokens", "tags", tags, metrics="matthews", kind="entities")
     fails("metrics .*entity_f1", Task, "t", "text", "label", tags, metrics="entity_f1")
