@@ -1,18 +1,19 @@
 """Relations and named entities: plain prompt tuning, published weights and the head alone, beside a probe.
 
-python benchmarks/relations_entities.py [--minutes M] [--only nano marks few more full]
+python benchmarks/relations_entities.py [--minutes M] [--only nano marks rates few more full]
 
 nano   nano/relation and nano/entities, 64 rows, 20 seeds, 30 epochs at nano's own learning rate, the best epoch kept
 marks  nano/relation, 16 rows, 20 seeds: marks as text, and as learned vectors
-few    MiniLM on SemEval-2010 Task 8, WNUT-17 and re3d (../shared/data), 64 rows, 20 seeds, 5 epochs
+rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of seed 0, 5 epochs, three rates for each arm
+few    MiniLM on these two and re3d, 64 rows, 20 seeds, 5 epochs
 more   the same, 256 rows in batches of 16, 2 epochs
 full   SemEval and WNUT-17 with all rows, batches of 16, 1 epoch, 2 seeds, the whole test split
 
-On MiniLM, prompts start at words and heads at a probe, and the last epoch is kept. The rate of each arm is the one of
-three with the best validation score of seed 0 at 64 rows, as the mean over the three tasks; more and full take it over.
-Few and more are judged on the same 200 test rows, and validation has 64 rows. The rows of each seed are drawn anew. One
-line a run in benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes on where
-it was stopped. --minutes ends it before a run that would begin later than that, and --tasks leaves the others out.
+On MiniLM, prompts start at words and heads at a probe, and the last epoch is kept. The rate of each arm is the one with
+the best validation score in rates, as the mean of its two tasks; few, more and full take it over. Few and more are
+judged on the same 200 test rows, and validation has 64 rows. The rows of each seed are drawn anew. One line a run in
+benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes on where it was
+stopped. --minutes ends it before a run that would begin later than that, and --tasks leaves the others out.
 """
 import argparse
 import json
@@ -38,13 +39,14 @@ from made import made, use_threads
 HERE = Path(__file__).resolve().parent
 FILE = HERE / "results/relations_entities.jsonl"
 FOLDERS = dict(semeval="semeval2010_task8", wnut17="wnut17", re3d_ner="re3d_ner")
-ARMS = dict(plain=dict(beta=0, gamma=0), published={}, head=dict(beta=0, gamma=0), text={}, learned=dict(marks="learned"))
-THREE, SEEDS, PILOT, RATES = ("plain", "published", "head"), 20, 0, (.003, .01, .03)
+ARMS = dict(published={}, text={}, learned=dict(marks="learned"), plain=dict(beta=0, gamma=0), head=dict(beta=0, gamma=0))
+THREE, SEEDS, RATES = ("plain", "published", "head"), 20, (.003, .01, .03)
 NANO = dict(encoder="nano", arms=THREE, rates=(.01,), epochs=30, batch=8)
-REAL = dict(encoder="minilm", arms=THREE, rates=RATES, batch=16, tasks=("semeval", "wnut17", "re3d_ner"))
+REAL = dict(encoder="minilm", arms=THREE, batch=16, tasks=("semeval", "wnut17", "re3d_ner"))
 STAGES = dict(
     nano=NANO | dict(tasks=("nano/relation", "nano/entities"), shots=64),
     marks=NANO | dict(tasks=("nano/relation",), shots=16, arms=("text", "learned")),
+    rates=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), seeds=1),
     few=REAL | dict(shots=64, epochs=5, batch=8),
     more=REAL | dict(shots=256, epochs=2),
     full=REAL | dict(shots=None, epochs=1, tasks=("semeval", "wnut17"), seeds=2))
@@ -91,7 +93,7 @@ def trained(encoder: Encoder, stage: str, task: str, arm: str, rate: float, seed
 
 
 def judged(model, data, choosing: bool) -> dict:
-    "Test scores, and the validation score where a rate is to be chosen by it; F1 by type for entities, and who was taken for whom for relations of the whole split."
+    "Test scores, and what else is kept: validation, F1 by type of name, which relation is taken for which."
     logits, rows = model._logits(data["test"])
     true, answers, names = truth(model.task, rows), said(model.task, logits, rows), model.task.names
     found = dict(test=measure(model.task, true, answers))
@@ -116,11 +118,12 @@ def plan(stage: str, done: list) -> list:
     how, seeds = STAGES[stage], tuple(range(STAGES[stage].get("seeds", SEEDS)))
     probes = [(t, "probe", None, (s,)) for s, t in product(seeds, how["tasks"])]
     if stage == "marks": probes = []
-    if len(how["rates"]) == 1: return [(t, a, how["rates"][0], seeds) for t, a in product(how["tasks"], how["arms"])] + probes
-    tried = [*product(REAL["tasks"], how["arms"], how["rates"])]
-    val = {(d["task"], d["arm"], d["rate"]): d["val"] for d in done if "val" in d and d["stage"] == "few"}
-    if {*tried} - {*val}: return [(*key, (PILOT,)) for key in tried] * (stage == "few")
-    best = {a: max(how["rates"], key=lambda r: np.mean([val[t, a, r] for t in REAL["tasks"]])) for a in how["arms"]}
+    if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
+    rates = [*product(STAGES["rates"]["tasks"], how["arms"], RATES)]
+    if stage == "rates": return [(*key, seeds) for key in rates]
+    val = {(d["task"], d["arm"], d["rate"]): d["val"] for d in done if d["stage"] == "rates"}
+    if {*rates} - {*val}: raise SystemExit("the rates are not chosen yet: run --only rates first")
+    best = {a: max(RATES, key=lambda r: sum(val[t, a, r] for t in STAGES["rates"]["tasks"])) for a in how["arms"]}
     return [(t, a, best.get(a), (s,)) for s, t, a in product(seeds, how["tasks"], (*how["arms"], "probe"))]
 
 
@@ -149,8 +152,8 @@ def main():
     lines = lambda: [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.is_file() else []
     def keep(**row):
         heads = [line["made"] for line in lines() if "made" in line]
-        with FILE.open("a") as f:
-            for line in ([] if heads[-1:] == [about] else [dict(made=about)]) + [rounded(row)]: f.write(json.dumps(line) + "\n")
+        new = [rounded(row)] if heads[-1:] == [about] else [dict(made=about), rounded(row)]
+        with FILE.open("a") as f: f.writelines(json.dumps(line) + "\n" for line in new)
     for stage in options.only:
         left = lambda: missing(stage, [line for line in lines() if "made" not in line])
         while jobs := [job for job in left() if job[0] in options.tasks]:
@@ -163,7 +166,7 @@ def main():
                 continue
             for seed, model in zip(seeds, trained(encoder, stage, task, arm, rate, seeds)):
                 keep(**where, arm=arm, rate=rate, seed=seed, 
-                     **judged(model, rows_of(stage, task, seed), stage == "few" and seed == PILOT))
+                     **judged(model, rows_of(stage, task, seed), stage == "rates"))
 
 
 if __name__ == "__main__":
