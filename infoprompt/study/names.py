@@ -76,7 +76,8 @@ def fig_states(
                                      marker=dict(color=colour if kind else GREY, size=6 if kind else 4)))
     quiet(fig, 400).update_layout(yaxis2=dict(anchor="x2"), xaxis=dict(domain=[0, .48], title="without the prompt"),
                                   xaxis2=dict(domain=[.52, 1], title="with the prompt"))
-    fig.update_xaxes(showticklabels=False); fig.update_yaxes(showticklabels=False)
+    fig.update_xaxes(visible=True, showgrid=False, zeroline=False, showticklabels=False)
+    fig.update_yaxes(showgrid=False, zeroline=False, showticklabels=False)
     says = "Two of {d:d} dimensions, with {a:.0%} of the variance without the prompt and {b:.0%} with it"
     return say(fig, says, "Word states as dots, coloured by the type of name, in two panels. " + says,
                d=before.shape[1], a=shares[0], b=shares[1])
@@ -156,7 +157,8 @@ def fig_confusion(
                        colorbar=dict(outlinewidth=0, tickfont_color=GREY, tickformat=".0%"),
                        hovertemplate="%{y} is called %{x}: %{customdata} rows, %{z:.0%}<extra></extra>")
     fig = quiet(go.Figure(cells), 620)
-    fig.update_xaxes(title="answer", automargin=True); fig.update_yaxes(title="truth", autorange="reversed", automargin=True)
+    fig.update_xaxes(title="answer", automargin=True)
+    fig.update_yaxes(title="truth", autorange="reversed", automargin=True)
     whole = counts[[k != "Other" for k in kinds]].sum()
     says = "Of {n:d} rows with a relation, {a:.0%} get it right; {b:.1%} get its direction wrong"
     return say(fig, says, "A grid of true relations by answers, both directions side by side. " + says, n=whole,
