@@ -130,14 +130,15 @@ def fig_levels(
     table:pd.DataFrame,  # of `levels`
 ) -> go.Figure:
     "F1 of each type and arm, with its interval."
-    fig, whole = go.Figure(), table[table["type"] == "all"].set_index("arm")
-    for (arm, name), colour in zip(ARMS.items(), (GREY, COLOURS["ce"], COLOURS["l_head"])):
+    fig, whole, types = go.Figure(), table[table["type"] == "all"].set_index("arm"), list(dict.fromkeys(table["type"]))
+    for i, ((arm, name), colour) in enumerate(zip(ARMS.items(), (GREY, COLOURS["ce"], COLOURS["l_head"]))):
         own = table[table["arm"] == arm]
-        fig.add_trace(go.Scatter(x=as_list(own["mean"]), y=own["type"].tolist(), name=name, mode="markers",
+        at = [types.index(kind) + .2 * (i - 1) for kind in own["type"]]
+        fig.add_trace(go.Scatter(x=as_list(own["mean"]), y=at, name=name, mode="markers",
                                  marker=dict(size=9, color=colour), error_x=dict(
                                      array=as_list(own["high"] - own["mean"]), color=colour)))
-    quiet(fig, 180 + 60 * table["type"].nunique()).update_layout(scattermode="group")
-    fig.update_xaxes(title="F1", rangemode="tozero"); fig.update_yaxes(autorange="reversed", automargin=True)
+    quiet(fig, 180 + 60 * len(types)).update_xaxes(title="F1")
+    fig.update_yaxes(tickvals=list(range(len(types))), ticktext=types, autorange="reversed", automargin=True)
     says = "All types: plain {plain:.3f}, InfoPrompt {published:.3f}, head only {head:.3f}, over {n:d} seeds"
     return say(fig, says, "Three dots with intervals for each type of name. " + says, n=whole["seeds"].min(),
                **whole["mean"])
