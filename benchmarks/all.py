@@ -32,6 +32,8 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               ladder=["benchmarks/results/ladder.parquet"],
               pruning=["infoprompt/assets/pruning*.json"],
               pruning_speed=["benchmarks/results/pruning_speed.json"],
+              pruning_transfer=["benchmarks/results/pruning_transfer.json"],
+              pruning_tuned=["benchmarks/results/pruning_tuned.json"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
               transfer=["infoprompt/assets/transfer_*.parquet", "infoprompt/assets/transfer_prompts.safetensors"],
@@ -43,7 +45,7 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
                 pruning_speed="pruning.py --speed")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("evidence", "real_input", "relations_entities"), DATA) | dict(gpu=Path("/dev/nvidia0"))
+NEEDS = dict.fromkeys(("evidence", "pruning_tuned", "real_input", "relations_entities"), DATA) | dict(gpu=Path("/dev/nvidia0"))
 
 
 def files(name: str, folder: Path) -> list[Path]:
