@@ -39,7 +39,8 @@ from made import made, use_threads
 HERE = Path(__file__).resolve().parent
 FILE = HERE / "results/relations_entities.jsonl"
 FOLDERS = dict(semeval="semeval2010_task8", wnut17="wnut17", re3d_ner="re3d_ner")
-ARMS = dict(published={}, text={}, learned=dict(marks="learned"), plain=dict(beta=0, gamma=0), head=dict(beta=0, gamma=0))
+PLAIN = dict(beta=0, gamma=0)
+ARMS = dict(plain=PLAIN, published={}, head=PLAIN, text={}, learned=dict(marks="learned"))
 THREE, SEEDS, RATES = ("plain", "published", "head"), 20, (.003, .01, .03)
 NANO = dict(encoder="nano", arms=THREE, rates=(.01,), epochs=30, batch=8)
 REAL = dict(encoder="minilm", arms=THREE, batch=16, tasks=("semeval", "wnut17", "re3d_ner"))
