@@ -1,19 +1,26 @@
 """Relations and named entities: plain prompt tuning, published weights and the head alone, beside a probe.
 
-python benchmarks/relations_entities.py [--minutes M] [--only nano minilm]
+python benchmarks/relations_entities.py [--minutes M] [--only nano marks rates few more full]
 
-On nano: nano/relation and nano/entities, 64 shots, 20 seeds, 30 epochs, three learning rates for each arm. On MiniLM:
-SemEval-2010 Task 8 and WNUT-17 from ../shared/data, 64 shots, 20 epochs, a head that starts at a probe; two seeds with
-three rates, then more seeds at the rate with the best validation score of these two. The rows of each seed are drawn
-anew. One line a run in benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command
-goes on where it was stopped. --minutes ends it before a run that would begin later than that. The answers of one run on
-SemEval's test rows, for lesson 10, go to benchmarks/results/semeval_answers.json.
+nano   the tasks nano/relation and nano/entities, 64 rows, 20 seeds, 30 epochs at rate 0.01, the best epoch kept
+marks  nano/relation, 16 rows, 20 seeds: marks as text, and as learned vectors
+rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of seed 0, 5 epochs, three rates for each arm
+few    MiniLM on these two and re3d, 64 rows, 20 seeds, 5 epochs
+more   the same, 256 rows in batches of 16, 2 epochs
+full   SemEval and WNUT-17 with all rows, batches of 16, 1 epoch, 2 seeds, the whole test split
+
+On MiniLM, prompts start at words and heads at a probe, and the last epoch is kept. The rate of each arm is the one with
+the best validation score in rates, as the mean of its two tasks; few, more and full take it over. Few and more are
+judged on the same 200 test rows, and validation has 64 rows. The rows of each seed are drawn anew. One line a run in
+benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes on where it was
+stopped. --minutes ends it before a run that would begin later than that, and --tasks leaves the others out.
 """
 import argparse
 import json
 import os
 import time
 import warnings
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -23,97 +30,144 @@ from infoprompt.base.checks import InputWarning
 from infoprompt.core import InfoPromptModel, load_data, majority
 from infoprompt.data.answers import said, truth
 from infoprompt.data.spans import scores
-from infoprompt.data.tasks import get_task
+from infoprompt.data.tasks import get_task, measure
 from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.study.experiments import probe
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
-FILE, ANSWERS = (HERE / f"results/{name}" for name in ("relations_entities.jsonl", "semeval_answers.json"))
-FOLDERS = dict(semeval="semeval2010_task8", wnut17="wnut17")
-TASKS = dict(nano=("nano/relation", "nano/entities"), minilm=("wnut17", "semeval"))
-RATES = .001, .003, .01
-ARMS = dict(plain=dict(beta=0, gamma=0), published={}, head=dict(beta=0, gamma=0))
-SEEDS, PILOT, SHOTS, EPOCHS = 20, 2, 64, dict(nano=30, minilm=20)
+FILE = HERE / "results/relations_entities.jsonl"
+FOLDERS = dict(semeval="semeval2010_task8", wnut17="wnut17", re3d_ner="re3d_ner")
+PLAIN = dict(beta=0, gamma=0)
+ARMS = dict(plain=PLAIN, published={}, head=PLAIN, text={}, learned=dict(marks="learned"))
+THREE, SEEDS, RATES = ("plain", "published", "head"), 20, (.003, .01, .03)
+NANO = dict(encoder="nano", arms=THREE, rates=(.01,), epochs=30, batch=8)
+REAL = dict(encoder="minilm", arms=THREE, batch=16, tasks=("semeval", "wnut17", "re3d_ner"))
+STAGES = dict(
+    nano=NANO | dict(tasks=("nano/relation", "nano/entities"), shots=64),
+    marks=NANO | dict(tasks=("nano/relation",), shots=16, arms=("text", "learned")),
+    rates=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), seeds=1),
+    few=REAL | dict(shots=64, epochs=5, batch=8),
+    more=REAL | dict(shots=256, epochs=2),
+    full=REAL | dict(shots=None, epochs=1, tasks=("semeval", "wnut17"), seeds=2))
 
 
-def rows_of(task: str, seed: int):
+def some(rows, most: int):
+    "Rows drawn once and for all."
+    return rows if len(rows) <= most else rows.select(sorted(np.random.default_rng(0).permutation(len(rows))[:most]))
+
+
+@cache
+def rows_of(stage: str, task: str, seed: int):
     "The rows of one seed."
     where = str(HERE.parents[1] / "shared/data" / FOLDERS[task]) if task in FOLDERS else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
-        return load_data(task, SHOTS, seed, where, uneven=task == "semeval")
+        data = load_data(task, STAGES[stage]["shots"], seed, where, uneven=task == "semeval")
+    if task in FOLDERS: data["validation"] = some(data["validation"], 64)
+    if task in FOLDERS and stage != "full": data["test"] = some(data["test"], 200)
+    return data
 
 
-def trained(encoder: Encoder, task: str, arm: str, rate: float, seeds, epochs: int, **settings):
-    "Models of one arm, one a seed, trained as a population; and their rows."
-    models = [InfoPromptModel(encoder, task, seed=seed, **ARMS[arm] | settings) for seed in seeds]
-    for model in models: model.prompt.requires_grad_(arm != "head")
-    data = [rows_of(task, seed) for seed in seeds]
-    split = lambda name: [d[name] for d in data]
-    train_population(Population(models), split("train"), split("validation"), epochs, [rate] * len(models), 8,
-                     [(seed, seed) for seed in seeds], which=range(len(models)), progress=False)
-    return models, data
+@cache
+def start_of(encoder: Encoder, stage: str, task: str, seed: int):
+    "The head at which every arm of a seed starts: a probe on its training rows, through its untrained prompt."
+    model = InfoPromptModel(encoder, task, init="vocab", head_init="probe", seed=seed, **ARMS["plain"])
+    model.begin(rows_of(stage, task, seed)["train"])
+    return model.head.detach()
 
 
-def judged(model, data) -> dict:
-    "Validation, untrained and test scores of a run; for entities, F1 by type as well."
-    metric = f"val_{model.task.metrics[0]}"
-    curve = model.history.query("quantity == @metric")["value"]
+def trained(encoder: Encoder, stage: str, task: str, arm: str, rate: float, seeds) -> list:
+    "Models of one arm, one a seed, trained as a population."
+    how, real = STAGES[stage], task in FOLDERS
+    models = [InfoPromptModel(encoder, task, seed=seed, **ARMS[arm] | (dict(init="vocab") if real else {}))
+              for seed in seeds]
+    for model, seed in zip(models, seeds):
+        model.prompt.requires_grad_(arm != "head")
+        if real: model.head.data.copy_(start_of(encoder, stage, task, seed))
+    split = lambda name: [rows_of(stage, task, seed)[name] for seed in seeds]
+    train_population(Population(models), split("train"), None if real else split("validation"), how["epochs"],
+                     [rate] * len(models), how["batch"], [(seed, seed) for seed in seeds], which=range(len(models)),
+                     progress=False)
+    return models
+
+
+def judged(model, data, choosing: bool) -> dict:
+    "Test scores, and what else is kept: validation, F1 by type of name, which relation is taken for which."
     logits, rows = model._logits(data["test"])
-    true, answers = truth(model.task, rows), said(model.task, logits, rows)
-    found = dict(val=float(curve.iloc[1:].max()), untrained=float(curve.iloc[0]), test=model.evaluate(data["test"]))
+    true, answers, names = truth(model.task, rows), said(model.task, logits, rows), model.task.names
+    found = dict(test=measure(model.task, true, answers))
+    if choosing: found["val"] = model.evaluate(data["validation"])[model.task.metrics[0]]
     if model.task.kind == "entities":
-        tags = [[[model.task.names[y] for y in row] for row in side] for side in (true, answers)]
-        found["types"] = scores(*tags, by_type=True)["f1"].round(4).to_dict()
-    return found, answers
+        tags = [[[names[y] for y in row] for row in side] for side in (true, answers)]
+        found["types"] = scores(*tags, by_type=True)["f1"].to_dict()
+    elif model.task.name == "semeval" and model.settings["seed"] == 0:
+        counts = np.zeros((len(names), len(names)), int)
+        np.add.at(counts, (true, answers), 1)
+        found["counts"] = counts.tolist()
+    return found
 
 
-def plan(encoder: str, done: list) -> list:
+def rounded(x):
+    "Scores with four digits."
+    return {k: rounded(v) for k, v in x.items()} if isinstance(x, dict) else round(x, 4) if isinstance(x, float) else x
+
+
+def plan(stage: str, done: list) -> list:
     "What is to be run: (task, arm, rate, seeds), each as one population."
-    if encoder == "nano":
-        return [(t, a, r, tuple(range(SEEDS))) for r, t, a in product(RATES[::-1], TASKS["nano"], ARMS)]
-    first = [(t, a, r, (s,)) for s, t, a, r in product(range(PILOT), TASKS["minilm"], ARMS, RATES)]
-    val = {(t, a, r): [d["val"] for d in done if (d["task"], d["arm"], d.get("rate")) == (t, a, r)
-                       and d["seed"] < PILOT] for t, a, r, _ in first}
-    if any(len(v) < PILOT for v in val.values()): return first
-    best = {(t, a): max(RATES, key=lambda r: np.mean(val[t, a, r])) for t, a, r in val}
-    return first + [(t, a, best[t, a], (s,)) for s, t, a in product(range(PILOT, SEEDS), TASKS["minilm"], ARMS)]
+    how, seeds = STAGES[stage], tuple(range(STAGES[stage].get("seeds", SEEDS)))
+    probes = [(t, "probe", None, (s,)) for s, t in product(seeds, how["tasks"])]
+    if stage == "marks": probes = []
+    if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
+    rates = [*product(STAGES["rates"]["tasks"], how["arms"], RATES)]
+    if stage == "rates": return [(*key, seeds) for key in rates]
+    val = {(d["task"], d["arm"], d["rate"]): d["val"] for d in done if d["stage"] == "rates"}
+    if {*rates} - {*val}: raise SystemExit("the rates are not chosen yet: run --only rates first")
+    best = {a: max(RATES, key=lambda r: sum(val[t, a, r] for t in STAGES["rates"]["tasks"])) for a in how["arms"]}
+    return [(t, a, best.get(a), (s,)) for s, t, a in product(seeds, how["tasks"], (*how["arms"], "probe"))]
+
+
+def simple(stage: str, task: str, seed: int, encoder: Encoder) -> dict:
+    "Probe and majority on the rows of one seed."
+    rows, few = rows_of(stage, task, seed), STAGES[stage]["shots"] is not None
+    found = probe(rows, get_task(task), encoder, **{} if few else dict(grid=(1e-3, 1e-2), folds=2))
+    return dict(majority=dict(test=majority(get_task(task), rows["test"]["label"])), probe=dict(test=found["test"]))
+
+
+def missing(stage: str, done: list) -> list:
+    "The part of the plan that is still to be run."
+    have = {(d["stage"], d["task"], d["arm"], d.get("rate"), d["seed"]) for d in done}
+    return [job for job in plan(stage, done) if (stage, *job[:3], job[3][-1]) not in have]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this many minutes")
-    parser.add_argument("--only", nargs="*", choices=TASKS, default=[*TASKS])
+    parser.add_argument("--only", nargs="*", choices=STAGES, default=[*STAGES])
+    parser.add_argument("--tasks", nargs="*", default=sorted({t for how in STAGES.values() for t in how["tasks"]}))
     options = parser.parse_args()
     os.chdir(HERE.parent)
     use_threads()
-    begun, about = time.time(), made()
-    read = lambda: [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.is_file() else []
-    late = lambda: time.time() - begun > 60 * options.minutes
+    begun, about, encoders = time.time(), made(), cache(Encoder)
+    lines = lambda: [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.is_file() else []
     def keep(**row):
-        with FILE.open("a") as f: f.write(json.dumps(row | dict(made=about)) + "\n")
-    for name in options.only:
-        encoder = Encoder(name)
-        kw = dict(epochs=EPOCHS[name]) | (dict(head_init="probe") if name == "minilm" else {})
-        while jobs := [job for job in plan(name, read()) if not any(
-                (d["task"], d["arm"], d.get("rate"), d["seed"]) == (*job[:3], job[3][-1]) for d in read())]:
-            if late(): return
-            task, arm, rate, seeds = jobs[0]
-            models, data = trained(encoder, task, arm, rate, seeds, **kw)
-            for seed, model, rows in zip(seeds, models, data):
-                found, answers = judged(model, rows)
-                if (task, arm, seed) == ("semeval", "published", 0):
-                    ANSWERS.write_text(json.dumps(dict(made=about, rate=rate, answers=answers, test=found["test"])))
-                keep(task=task, encoder=name, arm=arm, rate=rate, seed=seed, **found)
-        for seed, task in product(range(SEEDS), TASKS[name]):
-            kept = [d for d in read() if (d["task"], d["seed"]) == (task, seed)]
-            if late() or any(d["arm"] == "probe" for d in kept) or not kept: continue
-            rows = rows_of(task, seed)
-            keep(task=task, encoder=name, arm="probe", seed=seed, **probe(rows, get_task(task), encoder))
-            score = majority(get_task(task), rows["test"]["label"])
-            keep(task=task, encoder=name, arm="majority", seed=seed, test=score)
+        heads = [line["made"] for line in lines() if "made" in line]
+        new = [rounded(row)] if heads[-1:] == [about] else [dict(made=about), rounded(row)]
+        with FILE.open("a") as f: f.writelines(json.dumps(line) + "\n" for line in new)
+    for stage in options.only:
+        left = lambda: missing(stage, [line for line in lines() if "made" not in line])
+        while jobs := [job for job in left() if job[0] in options.tasks]:
+            if time.time() - begun > 60 * options.minutes: return
+            (task, arm, rate, seeds), encoder = jobs[0], encoders(STAGES[stage]["encoder"])
+            where = dict(stage=stage, task=task)
+            if arm == "probe":
+                for name, found in simple(stage, task, seeds[0], encoder).items():
+                    keep(**where, arm=name, seed=seeds[0], **found)
+                continue
+            for seed, model in zip(seeds, trained(encoder, stage, task, arm, rate, seeds)):
+                keep(**where, arm=arm, rate=rate, seed=seed, 
+                     **judged(model, rows_of(stage, task, seed), stage == "rates"))
 
 
 if __name__ == "__main__":

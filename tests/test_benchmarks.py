@@ -411,14 +411,21 @@ def test_training_run(script):
 
 
 def test_relations_entities(script):
-    small = dict(SEEDS=2, RATES=(.01,), SHOTS=12, EPOCHS=dict(nano=1), TASKS=dict(nano=("nano/entities",)))
-    module, project = script("relations_entities", "--only", "nano", **small)
+    how = dict(encoder="nano", arms=("plain", "published"), epochs=1, batch=8, shots=12, tasks=("nano/entities",))
+    marks = dict(tasks=("nano/relation",), arms=("text", "learned"), rates=(.01,))
+    stages = dict(nano=how | dict(rates=(.01,)), marks=how | marks, rates=how | dict(seeds=1), few=how)
+    module, project = script("relations_entities", "--only", *stages, SEEDS=2, RATES=(.01, .03), STAGES=stages)
     module.FILE = project / "benchmarks/results/relations_entities.jsonl"
     module.main()
     kept = module.FILE.read_text()
-    rows = [json.loads(line) for line in kept.splitlines()]
-    assert sorted((row["arm"], row["seed"]) for row in rows) == sorted(
-        (arm, seed) for arm in ("plain", "published", "head", "probe", "majority") for seed in range(2))
-    assert all(0 <= row["test"]["entity_f1"] <= 1 and row["made"]["command"] for row in rows)
+    first, *rows = [json.loads(line) for line in kept.splitlines()]
+    arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"))
+    wanted = [(stage, arm, seed) for stage, own in (arms | dict(few=arms["nano"])).items() for arm in own
+              for seed in range(2)] + [("rates", arm, 0) for arm in how["arms"]] * 2
+    assert sorted((row["stage"], row["arm"], row["seed"]) for row in rows) == sorted(wanted)
+    for arm in how["arms"]:
+        best = max((row for row in rows if row["stage"] == "rates" and row["arm"] == arm), key=lambda row: row["val"])
+        assert {row["rate"] for row in rows if row["stage"] == "few" and row["arm"] == arm} == {best["rate"]}
+    assert all(0 <= score <= 1 for row in rows for score in row["test"].values()) and first["made"]["command"]
     module.main()
     assert module.FILE.read_text() == kept

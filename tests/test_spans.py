@@ -68,4 +68,5 @@ def test_empty_rows_score_nothing():
 
 @pytest.mark.parametrize("tags", [[None], ["B-"], ["X-a"], [3], ["B-a b"], ["o"]])
 def test_a_tag_that_is_none_is_named(tags):
-    with pytest.raises(InputError, match="tag 0 is"): spans_of(tags)
+    with pytest.raises(InputError, match="tag 1 is"): spans_of(tags)
+    with pytest.raises(InputError, match="row 2: tag 1 is"): scores([["O"], tags], [["O"], ["O"]])

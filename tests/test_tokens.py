@@ -15,9 +15,10 @@ from infoprompt.base.checks import InputWarning
 from infoprompt.core import InfoPromptModel, InputError, Task, load_data
 from infoprompt.data.answers import best_tags, follows, noise, per_row
 from infoprompt.data.kinds import row_texts
-from infoprompt.data.sources import few_sentences, read_ace
+from infoprompt.data.sources import few_sentences, few_shot, read_ace, type_counts
 from infoprompt.data.spans import spans_of
 from infoprompt.data.tasks import TASKS, as_rows, get_task, infer_task
+from infoprompt.engine.feeds import alike
 from infoprompt.engine.population import Population, train_population
 from infoprompt.tokens.marks import entities, mark, parts, read_marked
 from infoprompt.tokens.words import pieces, word_tokens, words_of
@@ -59,7 +60,8 @@ def test_marks_may_come_in_either_order_and_without_spaces():
     ("outside the text of 19", ("anna works for acme", (0, 4), (15, 20))), ("outside", ("anna", (0, 0), (1, 2))),
     ("stands 2 times", ("anna saw anna at acme", "anna", "acme")), ("stands 0 times", ("anna left", "tom", "anna")),
     ("share letters", ("anna smith left", "anna smith", "smith")), ("e2 is empty", ("anna left", "anna", " ")),
-    ("e2 is None", ("anna left", "anna", None)), ("e1 is 3", ("anna left", 3, "anna"))])
+    ("e2 is None", ("anna left", "anna", None)), ("e1 is 3", ("anna left", 3, "anna")),
+    (r"e1 is \(0.5, 4\)", ("anna left", (.5, 4), (5, 9)))])
 def test_entities_in_columns_of_their_own(said, row):
     fails(f"row 1: .*{said}", as_rows, LINKS, [row])
 
@@ -84,6 +86,14 @@ def test_a_long_sentence_keeps_its_entities(words, one, two, room, learned):
     shown = [f"mark {-i}" if i < 0 else NANO.tokenizer.convert_ids_to_tokens(i) for i in ids]
     marks = [f"mark {i}" for i in (1, 2, 3, 4)] if learned else ["<e1>", "</e1>", "<e2>", "</e2>"]
     assert [w for w in shown if w in (*marks, "acme", "bank")] == [marks[0], "acme", *marks[1:3], "bank", marks[3]]
+
+
+@pytest.mark.parametrize("word", ["MASK", "SEP", "CLS", "PAIR"])
+def test_a_word_of_the_template_is_never_taken_for_a_special_token(word):
+    task = Task("t", verbalizer={"a": "good", "b": "bad"}, template=f"[CLS] [P] {{text}} {word} [MASK] [SEP]")
+    row, = InfoPromptModel(NANO, task, init="vocab", n_prompt=2).rows(["the film"])
+    read = NANO.tokenizer.convert_ids_to_tokens(row["input_ids"])
+    assert read == ["<s>", "<mask>", "<mask>", "the", "film", "<unk>", "<mask>", "</s>"] and row["mask_pos"] == 6
 
 
 def test_entities_that_do_not_fit_are_refused():
@@ -137,17 +147,20 @@ def test_rows_of_words_with_mistakes(said, row):
 
 def test_a_text_to_predict_is_words_or_a_string():
     for wrong in (3, None, [3], [None], {}): fails("", names().predict, [wrong])
+    for wrong in b"anna", {"anna", "left"}, {"words": {"anna"}}:
+        fails("row 2 is .*give a text or a list", names().predict, ["anna left", wrong])
 
 
 def test_a_tag_that_continues_nothing_is_repaired_or_refused():
     row = [dict(tokens=["anna", "smith", "acme"], tags=["O", "I-PER", "I-ORG"])]
     assert [NAMES[y] for y in as_rows("nano/entities", row)[0]["label"]] == ["O", "B-PER", "B-ORG"]
     strict = Task("strict", "tokens", "tags", TASKS["nano/entities"].verbalizer, kind="entities", repair=False)
-    fails("row 1: tag 1 is 'I-PER' after 'O'", as_rows, strict, row)
+    fails("row 1: tag 2 is 'I-PER' after 'O'", as_rows, strict, row)
 
 
 def test_tags_are_no_labels_of_another_kind():
-    fails("is no tag", infer_task, pd.DataFrame(dict(tokens=[["a", "b"]], tags=[["O", "PER"]])))
+    rows = dict(tokens=[["a"], ["a", "b"]], tags=[["O"], ["O", "PER"]])
+    fails("row 2: 'PER' is no tag", infer_task, pd.DataFrame(rows))
     tags = {"O": "x", "B-a": "y"}
     fails("metrics .*matthews", Task, "t", "tokens", "tags", tags, metrics="matthews", kind="entities")
     fails("metrics .*entity_f1", Task, "t", "text", "label", tags, metrics="entity_f1")
@@ -325,6 +338,24 @@ def test_a_sweep_over_words_and_marks():
     assert table["test_accuracy"].between(0, 1).all() and "marks" in best.trained()
 
 
+def test_a_sweep_copes_with_sentences_in_different_numbers_of_pieces(tmp_path):
+    from infoprompt.study.sweeps import sweep
+    words, tags = ("tom left paris .".split(), "B-PER O B-LOC O".split())
+    rows = [dict(tokens=words * n + ["the"] * i, tags=tags * n + ["O"] * i) for i, n in enumerate([1, 33, 33] * 8)]
+    pd.DataFrame(rows).to_json(file := tmp_path / "own.jsonl", orient="records", lines=True)
+    task = Task("own", "tokens", "tags", {"O": "the", "B-PER": "tom", "B-LOC": "paris"}, kind="entities")
+    small = dict(data=str(file), shots=4, epochs=1, progress=False, betas=(0,), gammas=(0,), inits=("vocab",), ks=(4,))
+    table, _ = sweep(task, NANO, seeds=range(4), n_prompts=(4, 60), **small)
+    reads = [*zip(table["n_prompt"], table["seed"])]
+    groups = alike(task, NANO, reads, lambda seed: load_data(task, 4, seed, str(file)))
+    assert len(groups) > 2 and all(len({reads[r][0] for r in own}) == 1 for own in groups)
+    assert reads == [*itertools.product((4, 60), range(4))] and table.index.tolist() == [*range(8)]
+    for seeds, n, room in (range(4), 60, 0), ([1], 4, 1e-5), ([3], 60, 1e-5):
+        fewer, _ = sweep(task, NANO, seeds=seeds, n_prompts=(n,), **small)
+        own = table.query("seed in @seeds and n_prompt == @n").reset_index(drop=True)
+        pd.testing.assert_frame_equal(fewer, own, check_exact=not room, **dict(atol=room, rtol=room) if room else {})
+
+
 # --- few-shot sampling
 
 
@@ -343,8 +374,11 @@ def test_sentences_are_drawn_so_that_types_occur(rows, shots, seed):
 
 
 def test_a_type_that_cannot_be_kept_is_named():
-    with pytest.warns(InputWarning, match="no validation row of the 2 holds b"):
+    with pytest.warns(InputWarning, match="no validation row of the 2 holds b .*: a 1 and 2, b 1 and 0"):
         few_sentences(["O", "B-a", "B-b"], [[1], [1], [2, 1], [1], [0]], 2)
+    with pytest.warns(InputWarning, match="no validation row of the 4 holds c .*: a 2 and 3, b 1 and 1, c 1 and 0"):
+        few_shot("abc", [0] * 9 + [1] * 2 + [2], 4, uneven=True)
+    assert type_counts(["O", "B-a", "I-a", "B-b"], [[1, 2, 1], [0]]) == dict(a=2, b=0)
     fails("5 training rows cannot give shots=3 twice", few_sentences, ["O"], [[0]] * 5, 3)
 
 

@@ -75,7 +75,9 @@ def _worded(words, text, at, where, gaps):
         if text is None and gaps: return None, None, None
         if isinstance(text, str) and whole_characters(text): return words_of(text)[0], text, words_of(text)[1]
         raise InputError(f"{where} is {'empty' if text is None else brief(text)}: give a text or a list of words")
-    try: words = [w.item() if isinstance(w, np.generic) else w for w in words]
+    try:
+        if isinstance(words, (bytes, set, frozenset, dict)): raise TypeError
+        words = [w.item() if isinstance(w, np.generic) else w for w in words]
     except TypeError: raise InputError(f"{where} is {brief(words)}: give a text or a list of words") from None
     if not words: raise InputError(f"{where} has no words: give it some or remove it")
     for i, word in enumerate(words, 1):
@@ -134,6 +136,12 @@ def flat(
     "All classes, one after another."
     return [y for label in labels for y in (label if isinstance(label, list) else [label])]
 
+# %% ../../nbs/reference/data/kinds.ipynb #4c1700112
+def _check_tags(rows):
+    for i, row in enumerate(rows, 1):
+        if wrong := next((t for t in row if plain(t) is not None and not TAG.fullmatch(name_of(plain(t)))), None):
+            raise InputError(f"row {i}: {brief(wrong)} is no tag: tags are 'O', 'B-type' or 'I-type'")
+
 # %% ../../nbs/reference/data/kinds.ipynb #4c1700111
 def label_names(
     columns,  # `tables.Columns`
@@ -142,6 +150,7 @@ def label_names(
     most:int=100,  # different labels
 ) -> list:  # in the order of their classes; raises InputError where they are too few or too many
     "The label names that data hold: in the data set's order, else by number or by letter; tags with `O` first."
+    if kind == "entities" and label not in columns.classes: _check_tags(columns[label])
     values = flat(list(v) if isinstance(v, (tuple, np.ndarray)) else v for v in columns[label])
     values = [v for v in map(plain, values) if v is not None]
     names = list(dict.fromkeys(columns.classes.get(label) or map(name_of, values)))

@@ -23,14 +23,14 @@ def spans_of(
 ) -> list:  # (first word, word after the last, type); raises InputError
     "The spans that a row of tags describes."
     found, before = [], "O"
-    for at, tag in enumerate(tags):
+    for at, tag in enumerate(tags, 1):
         if not isinstance(tag, str) or not TAG.fullmatch(tag):
             raise InputError(f"tag {at} is {brief(tag)}: tags are 'O', 'B-type' or 'I-type'")
         goes_on = tag[0] == "I" and before[1:] == tag[1:]
         if tag[0] == "I" and not goes_on and not repair:
             raise InputError(f"tag {at} is {tag!r} after {before!r}: begin a span with 'B{tag[1:]}', or repair=True")
-        if goes_on: found[-1] = (found[-1][0], at + 1, tag[2:])
-        elif tag != "O": found.append((at, at + 1, tag[2:]))
+        if goes_on: found[-1] = (found[-1][0], at, tag[2:])
+        elif tag != "O": found.append((at - 1, at, tag[2:]))
         before = tag
     return found
 
@@ -67,10 +67,11 @@ def scores(
     "Entity F1: a span counts if its words and its type are right (CoNLL, WNUT-17)."
     if len(true) != len(said): raise InputError(f"{len(said)} rows of predicted tags for {len(true)}: give one each")
     right, found, there = Counter(), Counter(), Counter()
-    for row, (one, other) in enumerate(zip(true, said)):
+    for row, (one, other) in enumerate(zip(true, said), 1):
         if len(one) != len(other):
             raise InputError(f"row {row} has {len(other)} predicted tags for {len(one)} words: give each word one")
-        one, other = set(spans_of(one, repair)), set(spans_of(other, repair))
+        try: one, other = set(spans_of(one, repair)), set(spans_of(other, repair))
+        except InputError as e: raise InputError(f"row {row}: {e}") from None
         for spans, count in ((one & other, right), (other, found), (one, there)): count.update(k for *_, k in spans)
     whole = f1_of(right.total(), found.total(), there.total())
     if not by_type: return whole

@@ -72,20 +72,20 @@ def layout(
     parts,  # what `parse` gives
     counts,  # vectors in each slot
     texts:dict,  # "text", "pair", "e1", "e2", "words" -> token ids, cut already; -1 - i for learned mark i
-    ids:dict,  # "CLS", "SEP", "MASK", "PAIR" -> token-id lists; words of the template -> token-id lists
+    ids:dict,  # (kind, value) of a part -> token ids, for "special" and "word"
     types:int=1,  # token types that the encoder knows
 ) -> dict:  # input_ids, slot, token_type_ids (lists), and where to read: mask_pos, or the beginning of {words}
     "Lay one row out: `slot` is -1, or the index of the prompt vector (or, after those, of the mark) that stands there."
     out, slot, kind, n, second, where = [], [], [], 0, 0, {}
-    first, counts = sum(counts), iter(counts)
+    first, counts, mask = sum(counts), iter(counts), ids["special", "MASK"]
     for part, value in parts:
         if part == "slot":
             c = next(counts)
-            new, s, n = ids["MASK"] * c, list(range(n, n + c)), n + c
+            new, s, n = mask * c, list(range(n, n + c)), n + c
         else:
-            new = texts[value] if part == "text" else ids[value]
+            new = texts[value] if part == "text" else ids[part, value]
             s = [first - 1 - t if t < 0 else -1 for t in new]
-            new = [ids["MASK"][0] if t < 0 else t for t in new]
+            new = [mask[0] if t < 0 else t for t in new]
         if (part, value) == ("special", "MASK"): where = dict(mask_pos=len(out))
         if (part, value) == ("text", "words"): where = dict(words=len(out))
         out += new; slot += s; kind += [second] * len(new)
@@ -97,14 +97,15 @@ def frame(
     template:str,  # a template, see `parse`
     encoder,  # an `Encoder`
     n_prompt:int,  # prompt vectors in all
-) -> tuple:  # parts, vectors in each slot, token ids of the template's own words, room for text in tokens
+) -> tuple:  # parts, vectors in each slot, token ids by part, room for text in tokens
     "All of a row but its text; raises InputError where the slots leave no room for text."
     parts, tokens = parse(template), encoder.tokens
     counts, names = slot_counts(parts, n_prompt), [v for k, v in parts if k == "text"]
     if own := next((v for k, v in parts if k == "word" and any(t in v for t in tokens.special)), None):
         raise InputError(f"the template holds {own!r}, an encoder's own token: write [CLS], [SEP], [PAIR] or [MASK]")
-    ids = tokens.ids | {v: tokens([" " + v])[0] for k, v in parts if k == "word"}
-    room = encoder.max_length - n_prompt - sum(len(ids[v]) for k, v in parts if k in ("special", "word"))
+    ids = {("special", k): own for k, own in tokens.ids.items()}
+    ids |= {(k, v): tokens([" " + v])[0] for k, v in parts if k == "word"}
+    room = encoder.max_length - n_prompt - sum(len(ids[part]) for part in parts if part in ids)
     if room < len(names):
         raise InputError(f"the encoder reads {encoder.max_length} tokens and the template with n_prompt={n_prompt} "
                          f"leaves {max(room, 0)} for the text: lower n_prompt or shorten the template")

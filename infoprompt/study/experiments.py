@@ -78,6 +78,8 @@ def probe(
     data,  # a DatasetDict
     task,  # a `Task`
     encoder,  # an `Encoder`
+    grid=10.**np.arange(-4, 3),  # values of C to choose from
+    folds:int=5,  # parts of the cross-validation, or fewer where a class has fewer rows
     **_,  # not used
 ) -> dict:  # split -> metric -> score
     "Logistic regression on scaled un-prompted states, C by cross-validation on the training rows."
@@ -85,10 +87,10 @@ def probe(
     encoded = {s: encode(as_rows(task, data[s]), template, encoder, 0) for s in data}
     states = {s: frozen_states(encoded[s], encoder) for s in data}
     labels = np.array(flat(truth(task, encoded["train"])))
-    folds = max(2, min(5, min(Counter(labels.tolist()).values())))
+    folds = max(2, min(folds, min(Counter(labels.tolist()).values())))
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     parts = StratifiedKFold(folds, shuffle=True, random_state=0)
-    search = GridSearchCV(logistic, {"logisticregression__C": np.logspace(-4, 2, 7)}, cv=parts)
+    search = GridSearchCV(logistic, {"logisticregression__C": grid}, cv=parts)
     fitted = search.fit(torch.cat(states["train"]).numpy(), labels)
     def answers(split):
         logits = torch.full((len(encoded[split]), max(map(len, states[split])), len(task.names)), -torch.inf)

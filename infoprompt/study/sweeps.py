@@ -25,7 +25,7 @@ from ..base.endings import Diverged
 from ..base.files import by_main, claim, launched, owned, packed, parquet, read_whole, write_whole
 from ..core import InfoPromptModel
 from ..data.tasks import get_task, load_data
-from ..engine.feeds import Rows
+from ..engine.feeds import Rows, alike
 from ..engine.population import Population, bytes_of_row, chunks, judge, train_population
 from ..method.encoders import Encoder
 from ..method.peers import shares
@@ -155,7 +155,9 @@ def sweep(
     load = lambda seed: load_data(task, shots, seed, data)
     built(runs, encoder, task), load(drawn(runs[0]))
     circle = len({r["seed"] for r in runs}) if any(map(shares, runs)) else 1
-    parts = chunks(len(runs), bytes_of_row(encoder, min(encoder.max_length, 128)), batch_size, budget, circle)
+    row_bytes = bytes_of_row(encoder, min(encoder.max_length, 128))
+    groups = alike(task, encoder, [(r["n_prompt"], drawn(r)) for r in runs], load)
+    parts = [own[p.start:p.stop] for own in groups for p in chunks(len(own), row_bytes, batch_size, budget, circle)]
     process, found = launched(), []
     if out is None and process.num_processes > 1:
         raise InputError("several processes share a sweep through its folder: give out=...")
@@ -164,7 +166,7 @@ def sweep(
             runs=runs, task=task.name, encoder=encoder.fingerprint, shots=shots, epochs=epochs, batch_size=batch_size,
             mixed_precision=mixed_precision, parts=[len(p) for p in parts]))) if out else None
         if progress and process.is_main_process:
-            print(f"{len(runs)} runs in {len(parts)} parts of up to {len(parts[0])} ({budget:g} GB)")
+            print(f"{len(runs)} runs in {len(parts)} parts of up to {max(map(len, parts))} ({budget:g} GB)")
         for i, part in list(enumerate(parts))[process.process_index::process.num_processes]:
             kept = dict(checkpoint=files/f"part-{i}", resume=True) if files else {}
             if files and (files/f"part-{i}.json").is_file(): continue
@@ -174,7 +176,7 @@ def sweep(
             if files: keep_part(files, i, models, *found.pop())
         process.wait_for_everyone()
         if files: found = [read_part(files, i, encoder) for i in range(len(parts))]
-        table = pd.DataFrame([row for rows, _ in found for row in rows])
+        table = pd.DataFrame([row for rows, _ in found for row in rows], sum(parts, [])).sort_index()
         if files and process.is_main_process: write_whole({files/"results.parquet": parquet(table)})
     return table, best_of([best_of(rows, rows) for rows, _ in found], [model for _, model in found])
 

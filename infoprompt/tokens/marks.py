@@ -7,6 +7,7 @@ __all__ = ['MARKS', 'parts', 'entities', 'mark', 'read_marked']
 
 # %% ../../nbs/reference/tokens/marks.ipynb #3a17e003
 import re
+from operator import index
 
 from ..base.checks import InputError, brief
 
@@ -48,7 +49,7 @@ def _place(text, entity, name, where):
         if (times := text.count(entity)) == 1: return text.index(entity), text.index(entity) + len(entity)
         raise InputError(f"{where}: {name} {brief(entity)} stands {times} times in the text: give its offsets "
                          f"(start, end), or mark it as <{name}>...</{name}>")
-    try: start, end = map(int, entity)
+    try: start, end = map(index, entity)
     except (TypeError, ValueError):
         raise InputError(f"{where}: {name} is {brief(entity)}: give a word of the text or (start, end)") from None
     if 0 <= start < end <= len(text): return start, end
