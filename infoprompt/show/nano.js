@@ -5,7 +5,7 @@
 // only the [MASK] rows of its last layer are computed.
 
 // ---- the asset: the length of its header (four bytes), the header (JSON), then all tensors (fp16, in that order) ----
-const NANO_FORMAT = 1; // of the asset; infoprompt.show.page writes it
+const NANO_FORMAT = 1; // of the asset; infoprompt.nano.page writes it
 
 // The number that 16 bits stand for. Not all browsers have Float16Array; infinities and NaN are never packed.
 const half = bits => {
