@@ -1,0 +1,113 @@
+"""Informed starts and forms that may be faster, beside rivals that cost as much.
+
+python benchmarks/starts.py [--arms "[MASK]" halving ...] [--tasks sentiment ...]
+
+Five tasks of nano, 64 rows, batches of 8, plain prompt tuning at 0.01, twenty seeds. A seed draws rows, order and
+noise, so that all arms of a seed are twins of each other, and of the runs in infoprompt/assets/weights_TASK_0.01.parquet.
+See `ARMS` for what is tried. The price of an arm is counted in epochs of 64 rows; a forward pass of a row costs as much
+as its backward pass.
+
+Writes benchmarks/results/starts.parquet, twenty runs at a time; what is there is not run again.
+"""
+import argparse
+from functools import cache
+from io import BytesIO
+from math import log
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from infoprompt.base.files import write_whole
+from infoprompt.core import InfoPromptModel, load_data
+from infoprompt.data.tasks import get_task
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.starts import candidates, explained
+from infoprompt.study.questions import NANO, noted
+from infoprompt.study.sweeps import Alone, plan, run_part
+from made import made, use_threads
+
+FILE = Path(__file__).resolve().parent / "results/starts.parquet"
+SEEDS, SHOTS, EPOCHS = range(20), 64, 30
+ARMS = {  # where a run starts, its price before the first epoch, and its epochs, if they are fewer than EPOCHS
+    "halving": dict(start="halving", price=2.),  # 16 candidates on 8 rows, 8 of them on 16, 4 on 32
+    "eight candidates": dict(start="eight", price=2.),  # the first eight of those of `informed`, on 32 rows
+    "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
+    "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
+    "[MASK]": dict(start="mask"),  # as WARP does
+    "beta while stuck": dict(start="own", stuck=True)}  # beta = 1 in steps that are no better than chance
+STUCK = .9  # of the cross-entropy of chance
+
+
+def halved(states, labels) -> int:
+    "All candidates on eight rows, the better half on sixteen, half of those on 32, and the best of these."
+    left = range(len(states))
+    for size in 8, 16, 32:
+        shares = dict(zip(left, explained(states[list(left), :size], labels[:size]).tolist()))
+        left = sorted(left, key=shares.get, reverse=True)[:len(left) // 2]
+    return left[0]
+
+
+@cache
+def starts(task: str, seed: int, encoder: Encoder) -> dict:
+    "Where each arm's prompt starts."
+    model = InfoPromptModel(encoder, task, init="informed", beta=0., gamma=0., seed=seed)
+    prompts, states, labels = candidates(model, model.rows(load_data(task, SHOTS, seed)["train"]))
+    with torch.no_grad(): answers = states @ model.head.T + model.label_bias
+    loss = torch.stack([cross_entropy(own, labels) for own in answers])
+    chosen = dict(own=0, other=1, lowest=int(loss.argmin()), halving=halved(states, labels),
+                  informed=int(explained(states, labels).argmax()), eight=int(explained(states[:8], labels).argmax()))
+    return {name: prompts[i] for name, i in chosen.items()}
+
+
+class Begun(InfoPromptModel):
+    "A model that starts at one of `starts`, and whose beta may act only while a run is stuck."
+    def __init__(self, encoder, task, start: str, stuck: bool = False, **settings):
+        self.stuck = stuck
+        super().__init__(encoder, task, **settings | dict(init="mask" if start == "mask" else "vocab"))
+        if start != "mask": self.prompt.data.copy_(starts(self.task.name, settings["seed"], encoder)[start])
+
+    def kind(self): return (*super().kind(), self.stuck)
+
+    def losses(self, params, batch, out, weights=None) -> dict:
+        "Beta counts in the steps of a run whose cross-entropy is near that of chance."
+        if not self.stuck: return super().losses(params, batch, out, weights)
+        ce = cross_entropy(out["logits"].detach().movedim(-1, 1), batch["labels"], reduction="none").mean(1, keepdim=True)
+        on = (ce > STUCK * log(len(self.task.names))).float()
+        return super().losses(params, batch, out, dict(beta=on * self.settings["beta"], gamma=0.))
+
+
+def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
+    "All seeds of an arm on one task."
+    own = dict(dict(stuck=False, epochs=EPOCHS, price=0.), **ARMS[arm])
+    epochs, price = own.pop("epochs"), own.pop("price")
+    runs = plan(betas=(float(own["stuck"]),), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, **own)
+    models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),
+                            Alone(torch.device("cpu")), min(epochs, EPOCHS), 8, make=Begun, progress=False)
+    return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(task=task, arm=arm, price=price)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
+    parser.add_argument("--tasks", nargs="+", choices=NANO, default=NANO)
+    options = parser.parse_args()
+    use_threads()
+    encoder, bar = Encoder("nano"), tqdm(total=len(options.arms) * len(options.tasks), unit="piece")
+    for arm in options.arms:
+        for task in map("nano/{}".format, options.tasks):
+            bar.set_description(f"{arm} {task}")
+            held = pd.read_parquet(FILE) if FILE.is_file() else pd.DataFrame(dict(task=[], arm=[]))
+            if not ((held["task"] == task) & (held["arm"] == arm)).any():
+                about = made()
+                table = pd.concat([held, piece(task, arm, encoder).assign(commit=about["commit"])], ignore_index=True)
+                table.attrs = about
+                table.to_parquet(buffer := BytesIO(), compression="zstd", index=False)
+                write_whole({FILE: buffer.getvalue()})
+            bar.update()
+
+
+if __name__ == "__main__":
+    main()
