@@ -25,7 +25,8 @@ from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.data.tasks import get_task
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.starts import candidates, explained
-from infoprompt.study.questions import NANO, noted
+from infoprompt.nano.grammar import CUES, QUESTIONS
+from infoprompt.study.questions import NANO, noted, short
 from infoprompt.study.sweeps import Alone, plan, run_part
 from made import made, use_threads
 
@@ -33,7 +34,8 @@ FILE = Path(__file__).resolve().parent / "results/starts.parquet"
 SEEDS, SHOTS, EPOCHS = range(20), 64, 30
 ARMS = {  # where a run starts, its price before the first epoch, and its epochs, if they are fewer than EPOCHS
     "halving": dict(start="halving", price=2.),  # 16 candidates on 8 rows, 8 of them on 16, 4 on 32
-    "eight candidates": dict(start="eight", price=2.),  # the first eight of those of `informed`, on 32 rows
+    "eight rows": dict(start="quick", price=1.),  # 16 candidates on 8 rows
+    "no question words": dict(start="silent", price=4.),  # those without a word of the task's questions, on 32 rows
     "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
     "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
     "[MASK]": dict(start="mask"),  # as WARP does
@@ -50,6 +52,14 @@ def halved(states, labels) -> int:
     return left[0]
 
 
+def silent(prompts, task: str, encoder: Encoder) -> torch.Tensor:
+    "Which prompts hold no word of the questions by which nano was asked for a task's answers in its pretraining."
+    name = short(task)
+    words = {*CUES[name], *(word for question in QUESTIONS[name] for word in question)} - {"_"}
+    asking = encoder.words[encoder.tokenizer.convert_tokens_to_ids(sorted(words))]
+    return ~(prompts[:, :, None] == asking).all(-1).flatten(1).any(1)
+
+
 @cache
 def starts(task: str, seed: int, encoder: Encoder) -> dict:
     "Where each arm's prompt starts."
@@ -57,8 +67,10 @@ def starts(task: str, seed: int, encoder: Encoder) -> dict:
     prompts, states, labels = candidates(model, model.rows(load_data(task, SHOTS, seed)["train"]))
     with torch.no_grad(): answers = states @ model.head.T + model.label_bias
     loss = torch.stack([cross_entropy(own, labels) for own in answers])
-    chosen = dict(own=0, other=1, lowest=int(loss.argmin()), halving=halved(states, labels),
-                  informed=int(explained(states, labels).argmax()), eight=int(explained(states[:8], labels).argmax()))
+    best = lambda size: int(explained(states[:, :size], labels[:size]).argmax())
+    shares = explained(states, labels).masked_fill(~silent(prompts, task, encoder), -torch.inf)
+    chosen = dict(own=0, other=1, informed=best(32), quick=best(8), halving=halved(states, labels),
+                  silent=int(shares.argmax()), lowest=int(loss.argmin()))
     return {name: prompts[i] for name, i in chosen.items()}
 
 
@@ -74,7 +86,8 @@ class Begun(InfoPromptModel):
     def losses(self, params, batch, out, weights=None) -> dict:
         "Beta counts in the steps of a run whose cross-entropy is near that of chance."
         if not self.stuck: return super().losses(params, batch, out, weights)
-        ce = cross_entropy(out["logits"].detach().movedim(-1, 1), batch["labels"], reduction="none").mean(1, keepdim=True)
+        logits = out["logits"].detach().movedim(-1, 1)
+        ce = cross_entropy(logits, batch["labels"], reduction="none").mean(1, keepdim=True)
         on = (ce > STUCK * log(len(self.task.names))).float()
         return super().losses(params, batch, out, dict(beta=on * self.settings["beta"], gamma=0.))
 
@@ -99,10 +112,11 @@ def main():
     for arm in options.arms:
         for task in map("nano/{}".format, options.tasks):
             bar.set_description(f"{arm} {task}")
-            held = pd.read_parquet(FILE) if FILE.is_file() else pd.DataFrame(dict(task=[], arm=[]))
-            if not ((held["task"] == task) & (held["arm"] == arm)).any():
+            held = lambda: pd.read_parquet(FILE) if FILE.is_file() else pd.DataFrame(dict(task=[], arm=[]))
+            if not ((held()["task"] == task) & (held()["arm"] == arm)).any():
                 about = made()
-                table = pd.concat([held, piece(task, arm, encoder).assign(commit=about["commit"])], ignore_index=True)
+                found = piece(task, arm, encoder).assign(commit=about["commit"])
+                table = pd.concat([held(), found], ignore_index=True)
                 table.attrs = about
                 table.to_parquet(buffer := BytesIO(), compression="zstd", index=False)
                 write_whole({FILE: buffer.getvalue()})
