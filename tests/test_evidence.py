@@ -162,7 +162,7 @@ def test_figures_say_what_the_race_found():
     assert "needs 4 epochs in the median; at best 4" in phase["epochs"].layout.title.text
     assert "1 of 1 settings differ clearly from plain tuning; chance: 0.1" in phase["test"].layout.title.text
     never = fig_race(table, "nano/a", {"beta = 0, gamma = 0": "plain", "beta = 0.1, gamma = 0": "β"})
-    assert "after more than 4 epochs, against 4 (log-rank p = " in never.layout.title.text
+    assert "after more than 4 epochs, against 4 epochs (log-rank p = " in never.layout.title.text
     assert "test differs by +0.200" in never.layout.title.text and [t.name for t in never.data] == ["plain", "β"]
     shares = [1, 1, 1, 1, 0], [1, 2 / 3, 2 / 3, 2 / 3, 2 / 3]
     assert np.array([t.y for t in never.data]) == pytest.approx(np.array(shares), abs=1e-3)

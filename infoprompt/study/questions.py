@@ -52,7 +52,7 @@ def _forms():
 # %% ../../nbs/reference/study/questions.ipynb #09q00001
 def _more():
     "Blocks of the question about 256 rows: four times the rows in as many steps, published weights and none."
-    like = dict(lrs=(1e-3, 1e-2), seeds=range(20), shots=256, epochs=8)
+    like = dict(lrs=(1e-2,), seeds=range(20), shots=256, epochs=8)
     return [dict(like, betas=(0.,), gammas=(0.,)), dict(like, betas=(.1,), gammas=(.05,))]
 
 # %% ../../nbs/reference/study/questions.ipynb #4df23314
@@ -60,6 +60,7 @@ QUESTIONS = dict(search=_search(), forms=_forms(), critics=_critics(), more=_mor
 
 # %% ../../nbs/reference/study/questions.ipynb #3e9a23c2
 TASKS = dict.fromkeys(QUESTIONS, NANO) | dict.fromkeys(("search", "forms"), ("tense", "topic", "country"))
+TASKS |= dict(critics=("sentiment",))
 
 # %% ../../nbs/reference/study/questions.ipynb #09c00002
 _PUBLISHED = dict(betas=(.1,), gammas=(.05,), lrs=(1e-3,))
