@@ -2,8 +2,8 @@
 
 python benchmarks/evidence.py [search forms critics more] [--tasks sentiment ...]
 
-Each question of `infoprompt.study.questions.QUESTIONS`: 64 rows and 30 epochs where it names no others, and the seeds
-that it names; nano's tasks, for `search` and `forms` three tasks on nano's grammar that nothing else uses. A
+Each question of `infoprompt.study.questions.QUESTIONS`: 64 rows where it names no others, 30 epochs, and the seeds that
+it names; nano's tasks, for `search` and `forms` three tasks on nano's grammar that nothing else uses. A
 question's file is benchmarks/results/evidence_QUESTION.parquet, with command, commit and versions in its attributes; a
 task is added when it is done, and what is there is not run again. What another nano answered has to be deleted before
 it is asked anew.

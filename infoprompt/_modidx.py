@@ -1154,8 +1154,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'infoprompt/study/questions.py'),
                                             'infoprompt.study.questions._forms': ( 'reference/study/questions.html#_forms',
                                                                                    'infoprompt/study/questions.py'),
-                                            'infoprompt.study.questions._more': ( 'reference/study/questions.html#_more',
-                                                                                  'infoprompt/study/questions.py'),
                                             'infoprompt.study.questions._search': ( 'reference/study/questions.html#_search',
                                                                                     'infoprompt/study/questions.py'),
                                             'infoprompt.study.questions.early': ( 'reference/study/questions.html#early',

@@ -49,14 +49,10 @@ def _forms():
             dict(ten, betas=(1., 100.), optimizer="adamw_sgd"),
             dict(ten, betas=(0.,), inits=("vocab", "informed"), head_init="probe")]
 
-# %% ../../nbs/reference/study/questions.ipynb #09q00001
-def _more():
-    "Blocks of the question about 256 rows: four times the rows in as many steps, published weights and none."
-    like = dict(lrs=(1e-2,), seeds=range(20), shots=256, epochs=8)
-    return [dict(like, betas=(0.,), gammas=(0.,)), dict(like, betas=(.1,), gammas=(.05,))]
-
 # %% ../../nbs/reference/study/questions.ipynb #4df23314
-QUESTIONS = dict(search=_search(), forms=_forms(), critics=_critics(), more=_more())
+QUESTIONS = dict(
+    search=_search(), forms=_forms(), critics=_critics(),
+    more=[dict(betas=(0., .1), gammas=(0., .05), lrs=(3e-3, 1e-2), seeds=range(10), shots=256)])
 
 # %% ../../nbs/reference/study/questions.ipynb #3e9a23c2
 TASKS = dict.fromkeys(QUESTIONS, NANO) | dict.fromkeys(("search", "forms"), ("tense", "topic", "country"))
@@ -106,22 +102,22 @@ def noted(
 def gather(
     question:str,  # a name in `QUESTIONS`
     task,  # a name in `tasks.TASKS`, or a `Task`
-    epochs:int=30,  # passes over the data, unless a block says otherwise
+    epochs:int=30,  # passes over the data
     size:int=40,  # runs of a population
     data=None,  # where the rows are, see `load_data`
     progress:bool=True,  # show a bar
 ) -> pd.DataFrame:  # one row a run
     "Run a question's table."
     blocks, task, encoder = [dict(b) for b in QUESTIONS[question]], get_task(task), Encoder("nano")
-    ends = [(b.pop("shots", 64), b.pop("epochs", epochs), b.pop("optimizer", "adamw"), plan(**b)) for b in blocks]
+    ends = [(b.pop("shots", 64), b.pop("optimizer", "adamw"), plan(**b)) for b in blocks]
     count = sum(len(runs) for *_, runs in ends)
     bar = tqdm(total=count, desc=f"{question} {task.name}", unit="run", disable=not progress)
     rows = []
-    for shots, passes, optimizer, runs in ends:
+    for shots, optimizer, runs in ends:
         step = max(1, size // (seeds := len({r["seed"] for r in runs}))) * seeds
         for part in (runs[at:at + step] for at in range(0, len(runs), step)):
             load = lambda seed: load_data(task, shots, seed, data)
-            models, found = run_part(part, encoder, task, load, Alone(torch.device("cpu")), passes, 8, progress=False,
+            models, found = run_part(part, encoder, task, load, Alone(torch.device("cpu")), epochs, 8, progress=False,
                                      optimizer=optimizer)
             rows += [dict(task=task.name, shots=shots, optimizer=optimizer) | noted(m, r)
                      for m, r in zip(models, found)]
