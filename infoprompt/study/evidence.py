@@ -235,7 +235,7 @@ def fig_race(
     row = race(runs).loc[task, other]
     says = ("{task}: half of the runs have reached the mark after {epochs}, against {plain} (log-rank "
             "p = {p:.2g}); test differs by {test:+.3f} ({low:+.3f} to {high:+.3f})")
-    when = lambda n: f"{n:g} epoch{'s' * (n != 1)}" if np.isfinite(n) else f"more than {last} epochs"
+    when = lambda n: f"{n:g} epoch{'' if n == 1 else 's'}" if np.isfinite(n) else f"more than {last} epochs"
     return say(fig, says, "Falling steps, one line an arm; what is left at the end never arrived. " + says,
                task=short(task), epochs=when(row["epochs"]), plain=when(row["plain"]), p=row["p"], test=row["test"],
                low=row["low"], high=row["high"])
