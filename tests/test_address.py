@@ -38,6 +38,8 @@ def test_an_address_is_written_and_taken_away_again(tmp_path):
     settings = (folder / "settings.ini").read_text()
     written(addressed(folder))
     assert f"```sh\ngit clone {REPOSITORY} && cd somewhere\n```" in sources(folder / "nbs/index.ipynb")
+    door = f"[Open a lesson in Colab]({address.in_colab(REPOSITORY, '01_soft_prompts.ipynb')})"
+    assert sources(folder / "nbs/index.ipynb").count(door) == 1
     for path in (folder / "nbs").glob("[0-9]*.ipynb"):
         assert sources(path).count(f"    %pip install -q git+{REPOSITORY}\n") == 1
     (folder / "settings.ini").write_text(settings)
@@ -51,6 +53,7 @@ def test_an_unknown_address_is_left_out(project):
     assert subprocess.run([sys.executable, "tools/docs.py"], cwd=project).returncode == 0
     text = "".join(sources(path) for path in (project / "nbs").rglob("*.ipynb"))
     assert "git clone" not in text and "images/colab.svg" not in text and "%pip" not in text
+    assert "colab.research" not in text
     assert "[project.urls]" not in (project / "pyproject.toml").read_text()
     assert "repo-actions" not in (project / "_quarto.yml").read_text()
 

@@ -215,6 +215,12 @@ def test_pruning_that_cannot_be(trained, tmp_path, options, words):
     assert not (tmp_path / "small").exists()
 
 
+def test_a_word_without_its_option():
+    refused(call("train", "reviews.csv"), "put an option before it, such as --task or --data", "train --help")
+    refused(done := call("info", "one", "two"), "extra argument", "info --help")
+    assert "option before it" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "prune", "predict", "evaluate", "tasks", "info"])
 def test_help_has_examples(command):
     done = call(command, "--help")

@@ -295,3 +295,12 @@ def test_messages_never_hold_a_whole_table(model):
     for act in (lambda: model.evaluate(frame), lambda: load_data(MOOD, data=frame), lambda: model.predict([frame])):
         with pytest.raises(InputError) as caught: act()
         assert len(str(caught.value)) < 250 and "\n" not in str(caught.value)
+
+
+def test_whole_data_sets_are_no_rows(model):
+    rows = Dataset.from_dict(dict(text=["well", "ill"], label=moods(2)))
+    frame = rows.to_pandas()
+    for data in (DatasetDict(train=rows, test=rows), dict(train=frame, test=frame)):
+        for call_it in (model.fit, model.predict, model.evaluate):
+            fails(r"several sets of rows, 'train', 'test': give one, such as data\['train'\]", call_it, data)
+    fails("the rows have no 'text': they hold 'label'", model.fit, rows.remove_columns("text"))

@@ -20,10 +20,12 @@ import docs
 import pages
 from conftest import REPOSITORY, ROOT, addressed, copied
 from infoprompt.show.explore import frame
-from infoprompt.show.figures import told
+from infoprompt.show.figures import CELLS, told
+from infoprompt.show.weights import fig_weights
 
 NOTEBOOKS = [path for path in sorted((ROOT / "nbs").rglob("*.ipynb"))
              if not any(part[0] in "._" for part in path.relative_to(ROOT).parts)]
+LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 NAMES = {nbpath2html(path.relative_to(ROOT / "nbs")).as_posix(): path for path in NOTEBOOKS}
 FRAGMENT = re.compile(r'<figure id=\\?"(fig-[0-9a-f]+)')
 WITH_FIGURES = [name for name, path in NAMES.items() if FRAGMENT.search(path.read_text(encoding="utf-8"))]
@@ -322,6 +324,13 @@ def test_figures_in_the_dark_and_on_a_phone(page):
     page.set_viewport_size(wide)
 
 
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_first_figure_of_a_lesson_stands_within_two_screens(browser, site, path):
+    with opened(browser, site, nbpath2html(path.relative_to(ROOT / "nbs")).as_posix()) as page:
+        page.set_viewport_size(dict(width=1280, height=900))
+        assert page.locator("figure.infoprompt").first.bounding_box()["y"] <= 1800
+
+
 def test_figures_are_told_in_words(page):
     about = [plot.get_attribute("aria-label") for plot in page.locator(f"{FIGURE} [role=img]").all()]
     assert about and all(len(text) > 20 for text in about)
@@ -340,9 +349,6 @@ def test_links_between_pages_lead_somewhere(built, name):
     text = (built / name).read_text(encoding="utf-8").replace(f"{HOME}/", "../" * name.count("/") or "./")
     links = set(re.findall(r'<a[^>]* href="(?![a-z]+:|#)([^"#?]+)', text)) - {"./", "../"}
     assert not [link for link in links if not ((built / name).parent / link).exists()]
-
-
-LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 
 
 def minutes(path) -> float:
@@ -385,7 +391,7 @@ def test_a_lesson_has_its_number_in_its_title_and_on_the_home_page(path):
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_home_says_how_long_a_lesson_takes(path):
     home = "\n".join("".join(cell["source"]) for cell in json.loads(NAMES["index.html"].read_text())["cells"])
-    told = int(re.search(rf"\({path.name}\) \| (\d+) min", home)[1])
+    told = int(re.search(rf"\({path.name}\) \|.*\| (\d+) min", home)[1])
     assert abs(told - minutes(path)) <= max(5, told / 3), f"{path.name} takes {minutes(path):.0f} minutes"
 
 
@@ -494,6 +500,12 @@ def test_colours_can_be_read(theme):
     told = {f"{text} on {ground}": contrast(found[text], found[ground]) for text, ground in pairs}
     told |= {ink: contrast(ink, found["code-block-bg"]) for ink in pages.INK[theme == "dark"]}
     assert not {pair: ratio for pair, ratio in told.items() if ratio < 4.5}
+
+
+def test_numbers_on_a_map_can_be_read():
+    cells = fig_weights().data[-1]
+    assert [list(stop) for stop in cells.colorscale] == CELLS
+    assert all(contrast(cells.textfont.color, colour) >= 4.5 for _, colour in CELLS)
 
 
 def test_markdown_of_a_page_is_text(tmp_path):

@@ -1,4 +1,6 @@
 "The stored runs over weights and starts: whole, small, and drawn as they are."
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from infoprompt.show.weights import (BETAS, GAMMAS, OUTCOMES, TASKS, epochs_to, 
                                      t_interval)
 from infoprompt.study.live import explore_weights, train_live
 
+PICTURE = ROOT / "nbs/images/weights.svg"  # README's, by tools/figure.py
 FILES = [(task, lr) for task in TASKS for lr in stored_rates()]
 
 
@@ -162,3 +165,8 @@ def test_a_live_training_ends_by_itself():
     drawn, at = [], dict(beta=0., gamma=0., init="vocab", lr=.01, task="relation", outcome="test score")
     train_live(drawn.append, lambda: False, seeds=range(1), epochs=2, **at)
     assert len(drawn) == 3 and "epoch 2 of 2" in drawn[-1].layout.title.text
+
+
+def test_readmes_picture_shows_the_stored_runs():
+    cells = [text for row in fig_weights().data[-1].text for text in row]
+    assert re.findall(r">(\d+ of \d+)<", PICTURE.read_text(encoding="utf-8")) == cells, "run python tools/figure.py"

@@ -1,6 +1,7 @@
 """The repository's address: one setting, `repository` in settings.ini, empty while nobody knows it.
 
-usage: python tools/address.py            write it where notebooks need it: what Colab installs, what a reader clones
+usage: python tools/address.py            write it where notebooks need it: what Colab opens and installs, what a
+                                          reader clones
        python tools/address.py --needed   end with an error while it is empty, as a release must
 
 setup.py hands it to the package's metadata, and tools/docs.py to the site.
@@ -17,6 +18,8 @@ COLAB = 'if "google.colab" in str(get_ipython()):\n'
 INSTALL = re.compile(rf"(?<={re.escape(COLAB)})    %pip .*\n")
 FIRST = "**Train a soft prompt**"
 CLONE = re.compile(rf"(?:```sh\ngit clone [^`]*```\n\n)?(?={re.escape(FIRST)})")
+DOOR = "* **[Open the lessons in JupyterLab]"
+COLAB_DOOR = re.compile(rf"(?:\* \*\*\[Open a lesson in Colab\].*\n)?(?={re.escape(DOOR)})")
 
 
 def repository(root: Path = ROOT  # the folder with settings.ini
@@ -37,13 +40,24 @@ def site(address: str  # of a repository
     return f"https://{owner.lower()}.github.io/" + ("" if name.lower() == f"{owner.lower()}.github.io" else f"{name}/")
 
 
+def in_colab(address: str,  # of a repository
+             name: str  # of a lesson's file
+             ) -> str:
+    "Where Colab opens a lesson."
+    return f"https://colab.research.google.com/github/{'/'.join(FORM.fullmatch(address).groups())}/blob/main/nbs/{name}"
+
+
 def placed(text: str,  # of a cell
            address: str  # of the repository; may be empty
            ) -> str:
-    "The cell with the address where Colab installs or a reader clones; without it, where there is none."
+    "The cell with the address where Colab opens or installs or a reader clones; without it, where there is none."
     if text.split("#| hide\n")[-1].startswith(COLAB):
         bare = INSTALL.sub("", text)
         return bare.replace(COLAB, f"{COLAB}    %pip install -q git+{address}\n") if address else bare
+    if DOOR in text:
+        link = f"[Open a lesson in Colab]({in_colab(address, '01_soft_prompts.ipynb')})" if address else ""
+        door = f"* **{link}**: it installs the package by itself.\n" if address else ""
+        return COLAB_DOOR.sub(door, text, count=1)
     clone = f"```sh\ngit clone {address} && cd {address.split('/')[-1]}\n```\n\n" if address else ""
     return CLONE.sub(clone, text, count=1) if FIRST in text else text
 

@@ -19,11 +19,10 @@ from nbdev.config import get_config, nbpath2html
 from nbdev.doclinks import patch_name
 from plotly.offline import get_plotlyjs
 
-from address import FORM, repository, site
+from address import in_colab, repository, site
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
-COLAB = "https://colab.research.google.com/github"
 # What Quarto adds to a page with html outputs, for libraries that need require.js; ours needs none.
 REQUIRE = re.compile(r"<script[^>]*(?:/require(?:\.min)?\.js|/jquery(?:\.min)?\.js)[^>]*></script>\s*"
                      r"|<script[^>]*>define\('jquery'[^<]*</script>\s*")
@@ -109,8 +108,7 @@ def badge(path: Path,  # of a lesson
           address: str  # of the repository
           ) -> dict:
     "A cell that opens a lesson in Colab; in HTML, for Quarto takes a picture's alt text in Markdown for a caption."
-    link = f"{COLAB}/{'/'.join(FORM.fullmatch(address).groups())}/blob/main/nbs/{path.name}"
-    source = f'<p><a href="{link}"><img src="images/colab.svg" alt="Run in Colab"></a></p>'
+    source = f'<p><a href="{in_colab(address, path.name)}"><img src="images/colab.svg" alt="Run in Colab"></a></p>'
     return dict(cell_type="markdown", id="colab", metadata={}, source=source)
 
 

@@ -10,6 +10,7 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(\]\(|src=\")(?![a-z]+:|[#/])([^)\"\s]+)")
 PICTURE = "images/weights.svg"  # of the figure on the home page, drawn by tools/figure.py
+STILL = "(Nothing moves on this page. In the notebook and on the site the figures do.)"
 NOTE = "<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook, not this file. -->\n\n"
 
 
@@ -28,7 +29,7 @@ def still(output: nbformat.NotebookNode  # of a cell
         "text/markdown": f"*{output['data']['text/plain']}*"})
     if not found: return output
     sentence, about = map(html.unescape, found.groups())
-    return nbformat.v4.new_output("display_data", {"text/markdown": f"![{about}]({PICTURE})\n\n*{sentence}.*"})
+    return nbformat.v4.new_output("display_data", {"text/markdown": f"![{about}]({PICTURE})\n\n*{sentence}.* {STILL}"})
 
 
 def readme() -> str:

@@ -76,7 +76,7 @@ def show_version(
 # %% ../../nbs/reference/command/cli.ipynb #169a28a3
 @app.callback()
 def main(
-    version:Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="print it")]=False,
+    version:Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="the version")]=False,
 ):
     "Soft prompts that carry information about their task: train one on a frozen encoder, and use it."
 
@@ -128,7 +128,7 @@ def train(
     resume:bool=False,  # continue the run in that folder; its options need not be repeated
     json:bool=False,  # print one JSON object
 ):
-    "Train a soft prompt; write the prompt, its history and a convergence figure."
+    "Train a soft prompt. The prompt, its history and a convergence figure are written to a folder."
     from infoprompt.base.files import by_main, launched, owned
     from infoprompt.command.runs import WRITTEN, folder_of, settle, train_run
     options = {k: v for k, v in ctx.params.items() if k not in ("out", "resume", "json", "ctx")}
@@ -175,7 +175,7 @@ def sweep(
     out:str|None=None,  # folder of the sweep; default infoprompt-runs/sweep-TASK
     json:bool=False,  # print one JSON object
 ):
-    "Train all combinations of settings and seeds at once; write results, the best prompt and a phase diagram."
+    "Train all combinations of settings and seeds. Results, the best prompt and a map of the scores are written."
     from infoprompt.show.explore import html_page, show
     from infoprompt.base.files import launched, write_whole
     from infoprompt.method.peers import PEERS
@@ -218,7 +218,7 @@ def predict(
     skip_empty:bool=False,  # answer null for a row whose text is empty or missing, instead of refusing it
     encoder:str|None=None,  # where the encoder is now, if it has moved
 ):
-    "Print one JSON line for each text: its label and the probability of each, or the names in it."
+    "Label texts. Each gives a JSON line with its label and all probabilities, or with the names in it."
     from infoprompt.command.runs import load_prompt, predictions, read_rows
     model = load_prompt(folder, encoder)
     for found in predictions(model, read_rows(model.task, texts, file), skip_empty): print_json(**found)
@@ -277,7 +277,7 @@ def prune(
     out:str|None=None,  # folder of the pruned prompt; default FOLDER-pruned
     json:bool=False,  # print one JSON object
 ):
-    "Remove tokens and pieces of a prompt, train what is left again, and keep the best on validation."
+    "Remove parts of a prompt. What is left is trained again, and validation rows choose how much goes."
     from infoprompt.command.runs import prune_run
     place = Path(out or f"{folder.rstrip('/')}-pruned")
     how = dict(level=level, cut=cut, by=by)
@@ -307,7 +307,7 @@ def info(
     encoder:str|None=None,  # where the encoder is now, if it has moved
     json:bool=False,  # print one JSON object
 ):
-    "Show a saved prompt: task, settings, scores, and the words nearest to each of its vectors."
+    "Show a saved prompt. This is its task, settings, scores, and the words nearest to each of its vectors."
     from infoprompt.command.runs import facts, load_prompt
     found = facts(load_prompt(folder, encoder))
     if json: return print_json(**found)

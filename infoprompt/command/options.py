@@ -27,10 +27,13 @@ def leave(
 # %% ../../nbs/reference/command/options.ipynb #9d0afdf3
 @contextmanager
 def words_checked():
-    "Report Typer's own errors in one line."
+    "Report Typer's own errors in one line, and which option a word without one may have been meant for."
     try: yield
     except typer.BadParameter.__base__ as error:
-        leave(f"{error.format_message().rstrip('.')}: see {error.ctx.command_path} --help", 2)
+        said, known = error.format_message().rstrip("."), {o for p in error.ctx.command.params for o in p.opts}
+        meant = [o for o in ("--task", "--data", "--file") if o in known and "extra argument" in said]
+        if meant: said += f" (put an option before it, such as {' or '.join(meant)})"
+        leave(f"{said}: see {error.ctx.command_path} --help", 2)
 
 # %% ../../nbs/reference/command/options.ipynb #a5ced012
 class Program(typer.core.TyperGroup):

@@ -253,7 +253,10 @@ def _as_dict(task, item, row):
 
 # %% ../../nbs/reference/data/tasks.ipynb #858847ef
 def _listed(task, data):
-    if is_hub(data) or isinstance(data, pd.DataFrame): return _renamed(task, columns_of(data))
+    table = lambda one: is_hub(one) or isinstance(one, pd.DataFrame)
+    if isinstance(data, dict) and (sets := [name for name, one in data.items() if table(one)]):
+        raise InputError(f"these are several sets of rows, {_list(sets)}: give one, such as data[{sets[0]!r}]")
+    if table(data): return _renamed(task, columns_of(data))
     if isinstance(data, (str, dict)): data = [data]
     try: items = list(data)
     except TypeError: raise InputError(f"give a list of texts, not {brief(data)}") from None
@@ -279,7 +282,8 @@ def as_rows(
     if not given or not len(next(iter(given.values()))): raise InputError("no rows: give one text at least")
     for new, old in zip(KINDS[task.kind], task.columns):
         if new not in given and new not in OPTIONAL and not (new == "words" and "text" in given):
-            raise InputError(f"the rows have no {old!r} or {new!r}: they hold {_list(given)}")
+            wanted = " or ".join(map(repr, dict.fromkeys((old, new))))
+            raise InputError(f"the rows have no {wanted}: they hold {_list(given)}")
     rows = row_texts(task, given, gaps=gaps)
     if labels: rows |= _given(task, given, rows.get("words"))
     return [dict(zip(rows, values)) for values in zip(*rows.values())]

@@ -15,7 +15,7 @@ from io import BytesIO
 import numpy as np, pandas as pd, plotly.graph_objects as go
 from scipy.stats import t as student
 
-from .figures import ASSETS, DASHES, GREY, as_list, quiet, told
+from .figures import ASSETS, CELLS, DASHES, GREY, as_list, quiet, told
 
 # %% ../../nbs/03_weights.ipynb #3e160006
 QUANTITIES = dict(val_loss=1000, val_score=10_000, l_rep=1000, l_head=1000)  # steps of a unit, by epoch
@@ -151,7 +151,8 @@ def map_of(
     return dict(type="heatmap", x=[f"{b:g}" for b in BETAS], y=[f"{g:g}" for g in GAMMAS], xaxis="x2", yaxis="y2",
                 xgap=2, ygap=2, z=[[cell[0] and round(cell[0], 3) for cell in row] for row in grid],
                 text=[[cell[1] for cell in row] for row in grid], texttemplate="%{text}", showscale=False,
-                colorscale="Cividis", reversescale=outcome != "test", hoverinfo="none", meta=dict(x="beta", y="gamma"))
+                textfont_color="#000000", colorscale=CELLS, reversescale=outcome != "test", hoverinfo="none",
+                meta=dict(x="beta", y="gamma"))
 
 # %% ../../nbs/03_weights.ipynb #3e160024
 def lines_of(

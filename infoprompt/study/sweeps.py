@@ -30,7 +30,7 @@ from ..engine.population import Population, bytes_of_row, chunks, judge, train_p
 from ..method.encoders import Encoder
 from ..method.peers import shares
 from ..method.settings import defaults
-from ..show.figures import COLOURS, GREY, as_list, quiet, say
+from ..show.figures import CELLS, COLOURS, GREY, as_list, quiet, say
 from ..show.weights import TASKS, setting, t_interval
 
 # %% ../../nbs/08_sweeps.ipynb #a15d5854
@@ -202,7 +202,7 @@ def fig_sweep(
     text = [[f"{m:.3f}<br>± {s:.3f}" for m, s in zip(*rows)] for rows in zip(mean.to_numpy(), sd.to_numpy())]
     names = [[str(v) for v in axis] for axis in (mean.columns, mean.index)]
     cells = go.Heatmap(x=names[0], y=names[1], z=mean.to_numpy().tolist(), text=text, texttemplate="%{text}",
-                       colorscale="Cividis", colorbar=dict(outlinewidth=0, tickfont_color=GREY))
+                       textfont_color="#000000", colorscale=CELLS, colorbar=dict(outlinewidth=0, tickfont_color=GREY))
     fig = quiet(go.Figure(cells), 360)
     fig.update_xaxes(title=x, type="category"); fig.update_yaxes(title=y, type="category", automargin=True)
     top = mean.stack().idxmax()
