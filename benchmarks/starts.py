@@ -1,4 +1,4 @@
-"""Informed starts and forms that may be faster, beside rivals that cost as much.
+"""Informed starts beside rivals that cost as much, or less.
 
 python benchmarks/starts.py [--arms "[MASK]" halving ...] [--tasks sentiment ...]
 
@@ -12,7 +12,6 @@ Writes benchmarks/results/starts.parquet, twenty runs at a time; what is there i
 import argparse
 from functools import cache
 from io import BytesIO
-from math import log
 from pathlib import Path
 
 import pandas as pd
@@ -38,9 +37,7 @@ ARMS = {  # where a run starts, its price before the first epoch, and its epochs
     "no question words": dict(start="silent", price=4.),  # those without a word of the task's questions, on 32 rows
     "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
     "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
-    "[MASK]": dict(start="mask"),  # as WARP does
-    "beta while stuck": dict(start="own", stuck=True)}  # beta = 1 in steps that are no better than chance
-STUCK = .9  # of the cross-entropy of chance
+    "[MASK]": dict(start="mask")}  # as WARP does
 
 
 def halved(states, labels) -> int:
@@ -75,31 +72,19 @@ def starts(task: str, seed: int, encoder: Encoder) -> dict:
 
 
 class Begun(InfoPromptModel):
-    "A model that starts at one of `starts`, and whose beta may act only while a run is stuck."
-    def __init__(self, encoder, task, start: str, stuck: bool = False, **settings):
-        self.stuck = stuck
+    "A model that starts at one of `starts`."
+    def __init__(self, encoder, task, start: str, **settings):
         super().__init__(encoder, task, **settings | dict(init="mask" if start == "mask" else "vocab"))
         if start != "mask": self.prompt.data.copy_(starts(self.task.name, settings["seed"], encoder)[start])
-
-    def kind(self): return (*super().kind(), self.stuck)
-
-    def losses(self, params, batch, out, weights=None) -> dict:
-        "Beta counts in the steps of a run whose cross-entropy is near that of chance."
-        if not self.stuck: return super().losses(params, batch, out, weights)
-        logits = out["logits"].detach().movedim(-1, 1)
-        ce = cross_entropy(logits, batch["labels"], reduction="none").mean(1, keepdim=True)
-        on = (ce > STUCK * log(len(self.task.names))).float()
-        return super().losses(params, batch, out, dict(beta=on * self.settings["beta"], gamma=0.))
 
 
 def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
     "All seeds of an arm on one task."
-    own = dict(dict(stuck=False, epochs=EPOCHS, price=0.), **ARMS[arm])
-    epochs, price = own.pop("epochs"), own.pop("price")
-    runs = plan(betas=(float(own["stuck"]),), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, **own)
+    own = dict(epochs=EPOCHS, price=0.) | ARMS[arm]
+    runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"])
     models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),
-                            Alone(torch.device("cpu")), min(epochs, EPOCHS), 8, make=Begun, progress=False)
-    return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(task=task, arm=arm, price=price)
+                            Alone(torch.device("cpu")), min(own["epochs"], EPOCHS), 8, make=Begun, progress=False)
+    return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(task=task, arm=arm, price=own["price"])
 
 
 def main():

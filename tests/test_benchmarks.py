@@ -138,7 +138,7 @@ def test_starts(script):
     table = pd.read_parquet(module.FILE).set_index(["arm", "seed"])
     assert len(table) == 2 * len(module.ARMS) and table.attrs["nano"] and (table["task"] == "nano/sentiment").all()
     first = table["curve"].str[0].unstack("arm")
-    assert (first["first of two"] == first["beta while stuck"]).all() and len(set(first.loc[0])) > 2
+    assert len(set(first.loc[0])) > 2 and table.loc["halving", "price"].tolist() == [2, 2]
     module.piece = None  # what is there is not run again
     module.main()
 
@@ -154,19 +154,6 @@ def test_starts_are_chosen_among_those_of_an_informed_start(script):
     states = torch.randn(16, 32, 8, generator=torch.Generator().manual_seed(0))
     states[5, :, 0] = labels * 9.  # the only one that says anything
     assert module.halved(states, labels) == 5
-
-
-def test_beta_acts_only_while_a_run_is_stuck(script):
-    module, encoder = script("starts")[0], Encoder("nano")
-    model = module.Begun(encoder, "nano/sentiment", "own", stuck=True, beta=1., gamma=0., seed=0)
-    data = module.load_data("nano/sentiment", module.SHOTS, 0)["train"]
-    at_chance = model(**model.collate_fn(model.rows(data)))
-    assert at_chance.loss > at_chance.ce + .5 * at_chance.l_rep > at_chance.ce
-    with torch.no_grad(): model.head.zero_()
-    model.label_bias.copy_(torch.tensor([50., 0.]))
-    right = [row for row in model.rows(data) if row["label"] == 0]
-    learned = model(**model.collate_fn(right))
-    assert learned.ce < .01 and torch.equal(learned.loss, learned.ce)
 
 
 def test_gaussian_bottleneck(script):
