@@ -34,6 +34,8 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               real_terms=["benchmarks/results/real_terms.parquet"],
               pruning=["infoprompt/assets/pruning*.json"],
               pruning_speed=["benchmarks/results/pruning_speed.json"],
+              pruning_transfer=["benchmarks/results/pruning_transfer.json"],
+              pruning_tuned=["benchmarks/results/pruning_tuned.json"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
               transfer=["infoprompt/assets/transfer_*.parquet", "infoprompt/assets/transfer_prompts.safetensors"],
@@ -46,7 +48,8 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
                 pruning_speed="pruning.py --speed")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("real_input", "real_terms", "relations_entities"), DATA) | dict(gpu=Path("/dev/nvidia0"))
+NEEDS = dict.fromkeys(("pruning_tuned", "real_input", "real_terms", "relations_entities"), DATA)
+NEEDS |= dict(gpu=Path("/dev/nvidia0"))
 
 
 def files(name: str, folder: Path) -> list[Path]:

@@ -1,15 +1,19 @@
 """What pruning a prompt keeps, beside controls of as many steps; what its scores measure; one population or one by one.
 
-python benchmarks/pruning.py [--tasks sentiment relation] [--seeds 20] [--speed] [--threads 1]
+python benchmarks/pruning.py [--tasks sentiment relation] [--seeds 20] [--scores] [--speed] [--threads 1]
 
 nano, five tasks, 64 rows, 20 seeds: twenty tokens from random words, no information terms, learning rate 0.01, ten
 epochs; then as many again for every arm. The last epoch counts; 400 test rows. Short prompts and fresh starts are
 trained twice too, so all arms have the same number of steps. Resumable: parts wait in results/checkpoints_pruning.
-Writes infoprompt/assets/pruning.json and pruning_scores.json after each task, with all tasks that are whole; with
---speed, benchmarks/results/pruning_speed.json instead, which takes a few minutes.
+Writes infoprompt/assets/pruning.json and pruning_scores.json after each task, with all tasks that are whole. With
+--scores, only the second, which takes about ten minutes; with --speed, benchmarks/results/pruning_speed.json instead,
+which takes one.
 """
 import argparse
+import base64
+import cProfile
 import json
+import pstats
 import time
 from pathlib import Path
 
@@ -20,18 +24,22 @@ from infoprompt.base.files import write_whole
 from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.engine.feeds import Rows
 from infoprompt.engine.masks import slopes, wear
-from infoprompt.engine.population import Population, judge, train_population
+from infoprompt.engine.population import Population, all_logits, judge, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import TASKS, t_interval
 from infoprompt.engine.instruments import gradient_of
-from infoprompt.study.pruning import again, removal, shares
+from infoprompt.study.pruning import again, informed, removal, shares
 from infoprompt.study.sweeps import Alone
 from made import made
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS, STEP, EPOCHS, LR, N, CUT, HELD, LOOK = range(20), 5, 10, .01, 20, 16, 400, 128
+TOLD, SHOWN, ASKED, SIZES, REPEATS = 200, ("sentiment", 2), 5, (1, 2, 5, 15, 45), 5
+KERNELS = dict(backward="run_backward", matrices="_nn.linear", attention="scaled_dot_product_attention",
+               norms="layer_norm", activation="gelu")
 RATIOS, CONTROL = (.3, .5, .7, .9), .7
-SETTINGS = dict(beta=0., gamma=0., init="vocab")
+NATS = dict(nats=slice(None), nats_a=slice(0, None, 2), nats_b=slice(1, None, 2))
+SETTINGS, ALONE = dict(beta=0., gamma=0., init="vocab"), Alone(torch.device("cpu"))
 
 
 def path(out, params, weights):
@@ -62,42 +70,71 @@ def scores(models, which, splits) -> list[dict]:
         each = slopes(model, splits["train"][w], CUT)
         token, steps = each.sum(-1), model.history.groupby("quantity")["value"].mean()
         ends = np.array([t_interval(x) for x in held.T.numpy()])
+        nats = dict(zip(NATS, informed(model, splits["told"][w], NATS.values()))) if "told" in splits else {}
         found = dict(first=token.abs().mean(0), first_a=token[::2].abs().mean(0), first_b=token[1::2].abs().mean(0),
                      signed=token.mean(0), signed_a=token[::2].mean(0), signed_b=token[1::2].mean(0),
-                     path=torch.tensor([steps[f"path_{i}"] for i in range(N)]), norm=model.prompt.detach().norm(dim=1),
+                     path=torch.tensor([steps.get(f"path_{i}", float("nan")) for i in range(N)]),
+                     norm=model.prompt.detach().norm(dim=1),
                      exact=exact.mean(0), exact_a=exact[::2].mean(0), exact_b=exact[1::2].mean(0),
                      held=torch.tensor(ends[:, 0]), held_low=torch.tensor(ends[:, 1]),
-                     held_high=torch.tensor(ends[:, 2]))
+                     held_high=torch.tensor(ends[:, 2]), **nats)
         out.append({k: [float(f"{v:.3g}") for v in x.tolist()] for k, x in found.items()}
                    | dict(pieces=[[float(f"{v:.2g}") for v in row] for row in each.abs().mean(0).tolist()]))
     return out
 
 
 def judged(models, which, splits) -> list[dict]:
-    "Validation and test of each model."
-    one = Population(models)
-    found = {s: judge(one, one.stack(), Rows(one, splits[s], which, losses=False)) for s in ("validation", "test")}
-    return [dict(val=round(float(found["validation"]["score"][r]), 4), test=round(float(found["test"]["score"][r]), 4),
-                 val_loss=round(float(found["validation"]["val_loss"][r]), 4),
-                 test_loss=round(float(found["test"]["val_loss"][r]), 4)) for r in range(len(models))]
+    "Score and loss of each model on validation and test rows, or on those of the two that are given."
+    one, names, out = Population(models), dict(validation="val", test="test"), [{} for _ in models]
+    for split, name in names.items():
+        if split not in splits: continue
+        found = judge(one, one.stack(), Rows(one, splits[split], which, losses=False))
+        for r, own in enumerate(out):
+            own |= {name: round(float(found["score"][r]), 4), f"{name}_loss": round(float(found["val_loss"][r]), 4)}
+    return out
 
 
-def first_stage(models, seeds, train, **more):
+def first_stage(models, seeds, train, epochs=None, lr=None, **more):
     "Prompt tuning, as every arm begins."
-    train_population(Population(models), train, None, EPOCHS, [LR] * len(models), 8, [(s, s) for s in seeds],
-                     progress=False, which=list(range(len(seeds))), accelerator=Alone(torch.device("cpu")), **more)
+    train_population(Population(models), train, None, epochs or EPOCHS, [lr or LR] * len(models), 8,
+                     [(s, s) for s in seeds], progress=False, which=list(range(len(seeds))), accelerator=ALONE, **more)
+
+
+def first(task: str, seeds, encoder, **more) -> tuple:
+    "Splits, a list over the seeds each, and trained models."
+    data = [load_data(f"nano/{task}", 64, s) for s in seeds]
+    splits = {s: [d[s] for d in data] for s in ("train", "validation")}
+    test = data[0]["test"]
+    for name, rows in dict(test=range(HELD), look=range(LOOK), told=range(HELD, HELD + TOLD)).items():
+        splits[name] = [test.select(rows)] * len(data)
+    models = [InfoPromptModel(encoder, f"nano/{task}", n_prompt=N, seed=s, **SETTINGS) for s in seeds]
+    first_stage(models, seeds, splits["train"], **more)
+    return splits, models
+
+
+def scored(task: str, seeds, encoder) -> dict:
+    "Of one task and some seeds: the scores of each token, and the prompt of the seed that the page lets readers prune."
+    splits, models = first(task, seeds, encoder, watch=path)
+    found = [dict(seed=s, **x) for s, x in zip(seeds, scores(models, range(len(seeds)), splits))]
+    return dict(scores=found, prompts=[dict(seed=s, **shown(m, splits)) for m, s in zip(models, seeds)
+                                       if (task, s) == SHOWN])
+
+
+def shown(model, splits) -> dict:
+    "A trained prompt as a page takes it, 32-bit numbers in base64, and its answers to some sentences."
+    packed = lambda x: base64.b64encode(x.detach().numpy().astype("<f4").tobytes()).decode()
+    rows, one = splits["look"][0].select(range(ASKED)), Population([model])
+    chances = all_logits(one, one.stack(), Rows(one, rows, losses=False))[0].softmax(-1)
+    return dict(prompt=packed(model.prompt), head=packed(model.head), asked=[*rows["text"]], labels=[*rows["label"]],
+                chances=[[round(p, 4) for p in own] for own in chances.tolist()])
 
 
 def measured(task: str, seeds, encoder) -> dict:
-    "Rows of one task and some seeds: rows, scores and the masks of the first seed."
-    data, quiet = [load_data(f"nano/{task}", 64, s) for s in seeds], dict(progress=False)
-    quiet["accelerator"] = Alone(torch.device("cpu"))
-    splits = {s: [d[s] for d in data] for s in ("train", "validation")}
-    for name, n in (("test", HELD), ("look", LOOK)): splits[name] = [d["test"].select(range(n)) for d in data]
+    "Rows of one task and some seeds, and the masks and pieces of the first seed."
+    splits, models = first(task, seeds, encoder)
     new = lambda n, s: InfoPromptModel(encoder, f"nano/{task}", n_prompt=n, seed=s, **SETTINGS)
-    models = [new(N, s) for s in seeds]
-    first_stage(models, seeds, splits["train"], watch=path)
-    found = [dict(seed=s, **x) for s, x in zip(seeds, scores(models, range(len(seeds)), splits))]
+    quiet = dict(progress=False, accelerator=ALONE)
+    pieces = slopes(models[0], splits["train"][0], CUT).abs().mean(0)
     rows = [dict(seed=s, arm="stage one", ratio=0., **x)
             for s, x in zip(seeds, judged(models, list(range(len(seeds))), splits))]
     runs = [(i, key, m) for i, (s, model) in enumerate(zip(seeds, models))
@@ -116,27 +153,38 @@ def measured(task: str, seeds, encoder) -> dict:
         rows.append(dict(seed=seeds[i], arm=arm, ratio=ratio, numbers=n, **x, raw_test=r["test"]))
     rows += [dict(seed=s, arm="short", ratio=CONTROL, numbers=m.prompt.numel(), **x)
              for s, m, x in zip(seeds, short, judged(short, list(range(len(seeds))), splits))]
-    return dict(task=task, rows=rows, scores=found, masks=masks)
+    return dict(task=task, rows=rows, masks=masks, pieces=[[float(f"{v:.2g}") for v in row] for row in pieces.tolist()])
+
+
+def some(models, data, runs: int) -> list:
+    "Pruned models, as many as asked for; of fewer than nine ratios where there are few models."
+    return [m.prune(data, **shares((1 + i // len(models)) / 10, N)) for i, m in zip(range(runs), models * 9)]
+
+
+def clock(models, data, runs: int) -> dict:
+    "Seconds of the processor for a run, as one of so many."
+    part, begun = some(models, data, runs), time.process_time()
+    again(part, data, progress=False, accelerator=ALONE)
+    return dict(runs=runs, seconds=(time.process_time() - begun) / runs)
+
+
+def profiled(models, data, runs: int) -> dict:
+    "Milliseconds for a run in the functions of torch that compute, and in all the rest, under a profiler."
+    part, watch = some(models, data, runs), cProfile.Profile(time.process_time)
+    watch.runcall(again, part, data, progress=False, accelerator=ALONE)
+    spent = {name: own for (_, _, name), (_, _, own, *_) in pstats.Stats(watch).stats.items()}
+    found = {k: 1000 / runs * sum(own for name, own in spent.items() if part in name) for k, part in KERNELS.items()}
+    return found | dict(rest=1000 / runs * sum(spent.values()) - sum(found.values()))
 
 
 def speed(encoder) -> dict:
-    "Seconds of the processor and of the clock for a run of three epochs: alone, and as one of 45."
+    "What a run of three epochs costs in populations of several sizes, and where the time goes."
     data = load_data("nano/sentiment", 64, 0)["train"]
     models = [InfoPromptModel(encoder, "nano/sentiment", n_prompt=N, seed=s, **SETTINGS) for s in SEEDS[:5]]
-    train_population(Population(models), data, None, min(3, EPOCHS), [LR] * len(models), 8, [(s, s) for s in SEEDS[:5]],
-                     progress=False)
-    cut = lambda: [m.prune(data, **shares(r / 10, N)) for r in range(1, 10) for m in models]
-    now = lambda: (time.process_time(), time.perf_counter())
-    def clock(parts):
-        begun = now()
-        for part in parts: again(part, data, progress=False)
-        return [(end - start) / sum(map(len, parts)) for start, end in zip(begun, now())]
-    found = []
-    for repeat in range(3):
-        alone, together = clock([[m] for m in cut()[repeat * 3:repeat * 3 + 3]]), clock([cut()])
-        found.append(dict(alone=alone, together=together, ratio=[a / b for a, b in zip(alone, together)]))
-        print(found[-1], flush=True)
-    return dict(made=made(), runs=9 * len(models), processor_and_clock=found)
+    first_stage(models, SEEDS[:5], [data] * len(models), min(3, EPOCHS))
+    clock(models, data, 1)
+    return dict(made=made(), timed=[clock(models, data, runs) for _ in range(REPEATS) for runs in SIZES],
+                profile={runs: profiled(models, data, runs) for runs in (SIZES[0], SIZES[-1])})
 
 
 def columns(rows: list[dict]) -> dict:
@@ -144,43 +192,49 @@ def columns(rows: list[dict]) -> dict:
     return {k: [r.get(k) for r in rows] for k in dict.fromkeys(k for r in rows for k in r)}
 
 
-def written(state: Path, seeds):
-    "Put the parts of all whole tasks into the two files."
-    parts = {t: [state / f"{t}-{seeds[at]}.json" for at in range(0, len(seeds), STEP)] for t in TASKS}
-    parts = {t: [json.loads(f.read_text()) for f in fs] for t, fs in parts.items() if all(f.is_file() for f in fs)}
+def written(state: Path, seeds, names):
+    "Put the parts of all whole tasks into the files."
+    def parts(name):
+        files = {t: [state / f"{name}-{t}-{seeds[at]}.json" for at in range(0, len(seeds), STEP)] for t in TASKS}
+        return {t: [json.loads(f.read_text()) for f in fs] for t, fs in files.items() if all(f.is_file() for f in fs)}
     def line(task):
         labels = load_data(f"nano/{task}", 64, 0)["test"].select(range(HELD))["label"]
         return max(map(labels.count, set(labels))) / HELD
     one = lambda p: dict(majority=line(p[0]["task"]), rows=columns([r for x in p for r in x["rows"]]),
-                         masks=p[0]["masks"], seed=p[0]["scores"][0]["seed"], pieces=p[0]["scores"][0]["pieces"])
+                         masks=p[0]["masks"], seed=p[0]["rows"][0]["seed"], pieces=p[0]["pieces"])
     score = lambda p: columns([{k: v for k, v in s.items() if k != "pieces"} for x in p for s in x["scores"]])
-    origin = next(iter(parts.values()))[0]["made"]
-    write_whole({ROOT / f"infoprompt/assets/{name}.json": json.dumps(
-        dict(made=origin, tasks={t: of(p) for t, p in parts.items()}), separators=(",", ":")).encode()
-        for name, of in (("pruning", one), ("pruning_scores", score))})
+    for name in names:
+        whole, of = parts(name), dict(pruning=one, pruning_scores=score)[name]
+        prompts = [x for p in whole.values() for part in p for x in part.get("prompts", ())]
+        found = dict(made=next(iter(whole.values()))[0]["made"], tasks={t: of(p) for t, p in whole.items()})
+        write_whole({ROOT / f"infoprompt/assets/{name}.json": json.dumps(
+            found | dict(shown=prompts[0]) if prompts else found, separators=(",", ":")).encode()})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: all five")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"default: {len(SEEDS)}; in steps of {STEP}")
-    parser.add_argument("--speed", action="store_true", help="only time one population against runs one by one")
+    parser.add_argument("--scores", action="store_true", help="only what the scores say of each token")
+    parser.add_argument("--speed", action="store_true", help="only time populations of several sizes")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     encoder, state = Encoder("nano"), ROOT / "benchmarks/results/checkpoints_pruning"
     if options.speed:
         return write_whole({ROOT / "benchmarks/results/pruning_speed.json": json.dumps(speed(encoder)).encode()})
-    seeds = SEEDS[:options.seeds]
+    seeds, makes = SEEDS[:options.seeds], dict(pruning_scores=scored)
+    if not options.scores: makes["pruning"] = measured
     for task in options.tasks:
         for at in range(0, len(seeds), STEP):
-            file = state / f"{task}-{seeds[at]}.json"
-            if file.is_file(): continue
-            begun = time.process_time()
-            part = measured(task, list(seeds[at:at + STEP]), encoder)
-            write_whole({file: json.dumps(part | dict(made=made())).encode()})
-            print(task, seeds[at], f"{time.process_time() - begun:.0f} s of the processor", flush=True)
-        written(state, seeds)
+            for name, make in makes.items():
+                file = state / f"{name}-{task}-{seeds[at]}.json"
+                if file.is_file(): continue
+                begun = time.process_time()
+                part = make(task, list(seeds[at:at + STEP]), encoder)
+                write_whole({file: json.dumps(part | dict(made=made())).encode()})
+                print(file.stem, f"{time.process_time() - begun:.0f} s of the processor", flush=True)
+        if all((state / f"{name}-{task}-{seeds[at]}.json").is_file() for name in makes): written(state, seeds, makes)
 
 
 if __name__ == "__main__":

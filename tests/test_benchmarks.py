@@ -338,7 +338,8 @@ def test_nano_table(script, capsys):
 
 
 def test_pruning(script):
-    small = dict(SEEDS=range(2), STEP=2, EPOCHS=1, HELD=12, LOOK=8, RATIOS=(.5, .7), N=4)
+    small = dict(SEEDS=range(2), STEP=2, EPOCHS=1, HELD=12, LOOK=8, TOLD=20, RATIOS=(.5, .7), N=4,
+                 SHOWN=("sentiment", 1))
     module, project = script("pruning", "--tasks", "sentiment", **small)
     module.main()
     rows = held(project, "infoprompt/assets/pruning.json")["tasks"]["sentiment"]["rows"]
@@ -346,14 +347,41 @@ def test_pruning(script):
             "short"}
     assert {*rows["arm"]} == arms and len(rows["test"]) == 2 * (len(arms) + 3) and None not in rows["test"]
     scores = held(project, "infoprompt/assets/pruning_scores.json")["tasks"]["sentiment"]
-    assert scores["seed"] == [0, 1] and all(len(x) == 4 for x in scores["exact"])
+    assert scores["seed"] == [0, 1] and all(len(x) == 4 for k in ("exact", "nats", "nats_b") for x in scores[k])
+    assert held(project, "infoprompt/assets/pruning_scores.json")["shown"]["seed"] == 1
 
 
 def test_pruning_speed(script):
-    module, project = script("pruning", "--speed", SEEDS=range(1), EPOCHS=1, N=2)
+    module, project = script("pruning", "--speed", SEEDS=range(1), EPOCHS=1, N=2, SIZES=(1, 3), REPEATS=1)
     module.main()
-    found = held(project, "benchmarks/results/pruning_speed.json")["processor_and_clock"]
-    assert len(found) == 3 and all(x > 0 for run in found for x in run["ratio"])
+    found = held(project, "benchmarks/results/pruning_speed.json")
+    assert [x["runs"] for x in found["timed"]] == [1, 3] and all(x["seconds"] > 0 for x in found["timed"])
+    assert {*found["profile"]} == {"1", "3"} and all(x["backward"] > 0 < x["rest"] for x in found["profile"].values())
+
+
+def test_pruning_transfer(script):
+    module, project = script("pruning_transfer", "--seeds", "2", PAIRS=[("entailment", "sentiment")], STEP=2)
+    importlib.import_module("pruning").EPOCHS = 1
+    module.main()
+    rows = held(project, "benchmarks/results/pruning_transfer.json")["rows"]
+    arms = ["plain", "pruned", "transfer", "target", "source", "both"]
+    assert rows["arm"] == [arm for arm in arms for _ in range(2)] and rows["seed"] == [0, 1] * 6
+    assert rows["numbers"][:4] == [1280, 1280, 384, 384] and max(rows["numbers"][-2:]) < 384
+
+
+def test_pruning_tuned(script):
+    few = dict(encoder="nano", shots=8, epochs=1, held=12, validation=8, tuning=1, more=("random 1",))
+    module, project = script("pruning_tuned", "nano/sentiment", "--seeds", "2", STEP=1, NANO=few,
+                             STUDIES={"nano/sentiment": few})
+    module.main()
+    found = held(project, "benchmarks/results/pruning_tuned.json")["tasks"]["nano/sentiment"]
+    rows, tuning = found["rows"], found["tuning"]
+    assert sorted({*rows["arm"]}) == ["continued", "importance", "random 0", "random 1", "reversed", "short",
+                                      "stage one"]
+    assert "test" not in tuning and {*tuning["seed"]} == {100} and {*rows["seed"]} == {0, 1}
+    best = {arm: max((v, -l, lr) for a, v, l, lr in zip(*(tuning[k] for k in ("arm", "val", "val_loss", "lr")))
+                     if a == arm)[2] for arm in {*rows["arm"]}}
+    assert all(best[arm] == lr for arm, lr in zip(rows["arm"], rows["lr"]))
 
 
 def test_optimizers(script):

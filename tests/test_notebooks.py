@@ -21,8 +21,7 @@ from infoprompt.show.explore import show
 NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")
                    if not any(part[0] in "._" for part in path.relative_to(ROOT).parts))
 LESSONS = [path for path in NOTEBOOKS if re.match(r"nbs/\d", path)]
-ROOMS = {"nbs/02_model.ipynb": .4,  # the last bits decide how a stuck run wobbles around chance
-         "nbs/07_convergence.ipynb": .3,  # draws gaps down to 1e-16, where the last bits decide
+ROOMS = {"nbs/07_convergence.ipynb": .3,  # draws gaps down to 1e-16, where the last bits decide
          "nbs/reference/engine/instruments.ipynb": .4}  # directions of gradients, late in a run
 COLAB = """\
 #| hide

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from infoprompt.core import InfoPromptModel, InputError, load_data
+from infoprompt.engine.feeds import Rows
 from infoprompt.engine.masks import SCORES, cut_off, kept, slopes, wear
-from infoprompt.engine.population import Population, train_population
+from infoprompt.engine.population import Population, judge, train_population
 from infoprompt.study.pruning import LEVELS, again, removal, search, shares
 from small import bits, new, resealed, same
 
@@ -260,5 +261,30 @@ def test_search_that_cannot_be(trained):
     with pytest.raises(InputError, match="leaves nothing of the prompt"): go(ratios=(1.,))
     with pytest.raises(InputError, match="give a list of values"): go(ratios=())
     with pytest.raises(InputError, match="validation rows"): go(validation=None)
+    with pytest.raises(InputError, match="no models to train again"): again([], DATA["train"])
     with pytest.raises(InputError, match="choose hierarchical"): go(level="words")
     with pytest.raises(InputError, match="call fit before"): search(new(), DATA["train"], DATA["validation"])
+
+
+def test_a_prompt_for_entities_can_be_pruned(tmp_path):
+    data = load_data("nano/entities", shots=12, seed=0)
+    model = InfoPromptModel("nano", "nano/entities", n_prompt=4, beta=0., gamma=0.)
+    model.fit(data["train"], epochs=1, progress=False)
+    slope, e = slopes(model, data["train"], 4), 1e-2
+    def loss(scale):
+        moved = copy.deepcopy(model, {id(model.encoder): model.encoder})
+        with torch.no_grad(): moved.prompt[2, 16:32] *= scale
+        one = Population([moved])
+        rows = Rows(one, data["train"], losses=False)
+        return judge(one, one.stack(), rows)["val_loss"].item()
+    assert slope.shape == (len(data["train"]), 4, 4)
+    assert slope[:, 2, 1].mean().item() == pytest.approx((loss(1 + e) - loss(1 - e)) / (2 * e), abs=1e-3, rel=.05)
+    gone = removal([model], data["train"])[0]
+    assert gone.shape == (len(data["train"]), 4) and gone.isfinite().all()
+    small = model.prune(data["train"], tokens=.5, pieces=.5, cut=4)
+    small.fit(data["train"], epochs=1, progress=False)
+    small.save_pretrained(tmp_path)
+    again_read = InfoPromptModel.from_pretrained(tmp_path)
+    assert int(small.prompt_mask.sum()) == 4 and torch.equal(again_read.prompt_mask, small.prompt_mask)
+    assert torch.equal(again_read.prompt, small.prompt) and int((small.prompt != 0).sum()) == 4 * 16
+    assert again_read.predict(data["test"].select(range(3))) == small.predict(data["test"].select(range(3)))

@@ -28,7 +28,8 @@ TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.
          "times.json"}  # nothing to compare
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
 REMADE = {"nano_table.jsonl", "label_information.json", "optimizers.json", "bottleneck.json", "real_input.jsonl",
-          "ladder.parquet", "starts.parquet", "real_terms.parquet", "relations_entities.jsonl"}
+          "ladder.parquet", "starts.parquet", "real_terms.parquet", "relations_entities.jsonl", "pruning_transfer.json",
+          "pruning_tuned.json"}
 
 
 @pytest.fixture
@@ -229,6 +230,41 @@ def test_pruning(script, same):
     assert own["rows"]["seed"][at] == tasks["pruning_scores"][task]["seed"][0] == own["seed"]
     first = module.slopes(model, data["train"], module.CUT).sum(-1).abs().mean(0)
     assert np.corrcoef(first, tasks["pruning_scores"][task]["first"][0])[0, 1] > .9
+
+
+def test_pruning_scores_and_the_prompt_of_the_page(script):
+    module, file = script("pruning"), json.loads((ASSETS / "pruning_scores.json").read_text())
+    task, seed = module.SHOWN
+    splits, models = module.first(task, [seed], Encoder("nano"))
+    new, old = module.shown(models[0], splits), file["shown"]
+    assert (old["seed"], old["asked"], old["labels"]) == (seed, new["asked"], new["labels"])
+    agree(new["chances"], old["chances"], False, .05)
+    nats = module.informed(models[0], splits["told"][0], module.NATS.values())
+    stored_nats = [file["tasks"][task][name][seed] for name in module.NATS]
+    assert np.corrcoef(nats.flatten(), np.ravel(stored_nats))[0, 1] > .8
+
+
+def test_pruning_transfer(script):
+    module, file = script("pruning_transfer"), json.loads((RESULTS / "pruning_transfer.json").read_text())
+    source, target = module.PAIRS[0]
+    data = module.load_data(f"nano/{target}", 64, 0)
+    (new,), = module.rounds(module.started(Encoder("nano"), target, [0]), [0], [data["train"]], {})
+    found, = module.judged([new], [0], dict(test=[data["test"].select(range(module.HELD))]))
+    rows = pd.DataFrame(file["rows"])
+    old = rows.query("source == @source and target == @target and arm == 'plain' and seed == 0")["test"].item()
+    agree(found["test"], old, False, .06)
+
+
+def test_pruning_tuned(script):
+    module, file = script("pruning_tuned"), json.loads((RESULTS / "pruning_tuned.json").read_text())
+    task, own = next((t, x) for t, x in file["tasks"].items() if t.startswith("nano/"))
+    old = pd.DataFrame(own["rows"]).query("arm == 'short' and seed == 0").iloc[0]
+    new, = module.measured(task, [0], old["lr"], ["short"], Encoder("nano"))["rows"]
+    assert new["numbers"] == old["numbers"]
+    for k in "val", "test": agree(new[k], old[k], False, .06)
+    for t, x in file["tasks"].items():
+        best = module.tuned([dict(rows=pd.DataFrame(x["tuning"]).to_dict("records"))])
+        assert all(best[r["arm"]] == r["lr"] for r in pd.DataFrame(x["rows"]).to_dict("records")), t
 
 
 def test_optimizers(script, same, monkeypatch):

@@ -13,9 +13,10 @@ from fastcore.basics import patch
 from torch.nn.functional import cross_entropy
 
 from ..base.checks import InputError, brief, check
+from ..data.answers import per_row, real_words
 from .feeds import Rows
 from .population import Population
-from ..method.objective import FIELDS, Objective, states_at_mask
+from ..method.objective import LAID, Objective, states_at_mask
 from ..method.settings import masked, named_source
 from ..method.starts import begin
 
@@ -62,10 +63,10 @@ def slopes(
     for at in torch.arange(len(rows)).split(64):
         batch = {k: x.to(model.prompt.device) for k, x in rows.take([at.tolist()]).items()}
         prompt = model.prompts(params, batch).detach().requires_grad_()
-        states = states_at_mask(model.encoder, {k: batch[k] for k in FIELDS}, prompt)
+        states = states_at_mask(model.encoder, {k: batch[k] for k in LAID if k in batch}, prompt)
         out = model.conclude(params, batch, prompt, states)
-        loss = cross_entropy(out["logits"].transpose(1, 2), batch["labels"], reduction="sum")
-        slope, = torch.autograd.grad(loss, prompt)
+        loss = cross_entropy(out["logits"].movedim(-1, 1), batch["labels"], reduction="none")
+        slope, = torch.autograd.grad(per_row(loss, real_words(batch)).sum(), prompt)
         found.append((slope * prompt.detach())[0].unflatten(-1, (cut, -1)).sum(-1).cpu())
     return torch.cat(found)
 

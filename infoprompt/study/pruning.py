@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'RATIOS', 'ARMS', 'STOPS', 'NAMED', 'RANKS', 'shares', 'again', 'search', 'stored', 'runs', 'score_of',
-           'chosen', 'against', 'fig_pruned', 'removal', 'fig_tokens', 'rank']
+           'chosen', 'against', 'fig_pruned', 'without', 'removal', 'informed', 'fig_tokens', 'rank']
 
 # %% ../../nbs/12_pruning.ipynb #827d5ba3
 import json
@@ -21,11 +21,13 @@ from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 
 from ..base.checks import InputError, check
+from ..data.answers import per_row
 from ..engine.feeds import Rows
 from ..engine.masks import kept, masked, wear
 from ..engine.population import Population, all_logits, judge, train_population
 from ..show.figures import COLOURS, GREY, as_list, quiet, say
 from ..show.weights import TASKS, t_interval
+from ..theory.estimates import probe_nats, states_of
 
 # %% ../../nbs/12_pruning.ipynb #0afd80a3
 LEVELS = "hierarchical", "tokens", "pieces"
@@ -52,6 +54,7 @@ def again(
     **more,  # for `train_population`: which, progress, accelerator
 ):  # raises InputError where a model was never trained
     "Train pruned models as one population, each with its own mask, with the settings of their first training run."
+    if not models: raise InputError("there are no models to train again: give at least one")
     if not all(m.fitted for m in models):
         raise InputError("the prompt was never trained, so its scores mean nothing: call fit before you prune it")
     first, own = models[0].fitted, [m.fitted for m in models]
@@ -157,7 +160,7 @@ def fig_pruned(
     strip = go.Heatmap(z=[as_list(row) for row in np.where(mask, score, np.nan).T], showscale=False,
                        colorscale="Cividis", zmin=float(np.quantile(score, .02)), zmax=float(score.max()), xgap=2,
                        ygap=1, hoverinfo="skip")
-    fig = make_subplots(rows=2, vertical_spacing=.16, row_heights=[.42, .58]).add_trace(strip, row=1, col=1)
+    fig = make_subplots(rows=2, vertical_spacing=.24, row_heights=[.42, .58]).add_trace(strip, row=1, col=1)
     means = {}
     for arm, (name, colour) in NAMED.items():
         ends = [t_interval(score_of(task, arm if r else "continued", r)) for r in STOPS]
@@ -169,7 +172,8 @@ def fig_pruned(
                                      arrayminus=as_list(mean - low)),
                                  marker=dict(color=colour, size=[15 if r == ratio else 6 for r in STOPS])),
                       row=2, col=1)
-    quiet(fig, 520).add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
+    quiet(fig, 520).update_layout(legend=dict(y=.45, yanchor="bottom"), margin_t=30)
+    fig.add_hline(y=own["majority"], line=dict(color=GREY, width=1, dash="dash"), row=2, col=1)
     fig.update_xaxes(title="token", dtick=1, showgrid=False, row=1, col=1)
     fig.update_yaxes(title="piece", showticklabels=False, showgrid=False, row=1, col=1)
     fig.update_xaxes(title="share removed", tickvals=list(STOPS), tickformat=".0%", row=2, col=1)
@@ -181,6 +185,17 @@ def fig_pruned(
                "line is the most frequent label's. " + says, task=task, ratio=ratio, **means,
                seeds=len(score_of(task, "continued")), whole=t_interval(score_of(task, "continued"))[0])
 
+# %% ../../nbs/12_pruning.ipynb #7b1f0a51
+def without(
+    model,  # with its mask on
+    data,  # labelled rows
+) -> tuple:  # population, parameters and `Rows` of n_prompt + 1 runs: the whole prompt, then one without each token
+    "The same model many times over, each time with another token blank."
+    n = model.settings["n_prompt"]
+    many = Population([model] * (n + 1))
+    params, holes = many.stack(), torch.cat([torch.ones(1, n), 1 - torch.eye(n)])[..., None]
+    return many, params | dict(prompt=params["prompt"] * holes.to(params["prompt"])), Rows(many, data, losses=False)
+
 # %% ../../nbs/12_pruning.ipynb #258d6d2d
 def removal(
     models,  # models of one kind, with their masks on
@@ -188,16 +203,26 @@ def removal(
     which=None,  # one number a model: which of the data it reads; None: all read the same
 ) -> torch.Tensor:  # (model, row, n_prompt) rise of the row's cross-entropy in nats where the token is blank
     "What each token is worth: remove it and look."
-    n, out = models[0].settings["n_prompt"], []
-    holes = torch.cat([torch.ones(1, n), 1 - torch.eye(n)])[..., None]
+    out = []
     for r, model in enumerate(models):
-        many = Population([model] * (n + 1))
-        rows, whole = Rows(many, data if which is None else data[which[r]], losses=False), many.stack()
-        whole["prompt"] = whole["prompt"] * holes.to(whole["prompt"])
-        found = all_logits(many, whole, rows, batch_size=512)
-        loss = cross_entropy(found.transpose(1, 2).cpu(), rows.labels(), reduction="none")
+        many, params, rows = without(model, data if which is None else data[which[r]])
+        found = all_logits(many, params, rows, batch_size=512)
+        labels = rows.labels()
+        loss = per_row(cross_entropy(found.movedim(-1, 1).cpu(), labels, reduction="none"), labels >= 0)
         out.append((loss[1:] - loss[:1]).T)
     return torch.stack(out)
+
+# %% ../../nbs/12_pruning.ipynb #7b1f0a53
+def informed(
+    model,  # with its mask on
+    data,  # labelled rows that neither trained nor chose
+    parts=(slice(None),),  # of the rows, each judged by itself
+) -> torch.Tensor:  # (part, n_prompt) rise of `probe_nats` where the token is blank, nats
+    "What each token's removal does to the information that z holds about the label."
+    many, params, rows = without(model, data)
+    z, y = states_of(many, params, rows).cpu().numpy(), rows.labels()[0].numpy()
+    nats = torch.tensor([[probe_nats(own[part], y[part]) for own in z] for part in parts])
+    return nats[:, 1:] - nats[:, :1]
 
 # %% ../../nbs/12_pruning.ipynb #b6b42f98
 def fig_tokens(
@@ -212,7 +237,7 @@ def fig_tokens(
                       text=[str(i) for i in range(len(harm))], textposition="top center",
                       marker=dict(color=colour, size=10), showlegend=False)
     fig = quiet(go.Figure(dots), 400)
-    fig.update_xaxes(type="log", title="score: mean size of the slope, nats")
+    fig.update_xaxes(type="log", title="score: mean size of the slope, nats", exponentformat="power")
     fig.update_yaxes(type="log", title="change of the loss when removed, nats", exponentformat="power")
     worst = int(abs(harm).argmax())
     says = ("{task}, seed {seed:d}: removing token {worst:d} changes the training loss most, by {most:.2g} nats; "
@@ -229,7 +254,10 @@ RANKS = {"score and size of the effect": ("first", "exact", abs),
          "norm and size": ("norm", "exact", abs), "score and norm": ("first", "norm", None),
          "score on half of the rows and on the other": ("first_a", "first_b", None),
          "harm on half of the rows and on the other": ("exact_a", "exact_b", None),
-         "harm on training rows and on held-out rows": ("exact", "held", None)}
+         "harm on training rows and on held-out rows": ("exact", "held", None),
+         "score and size of the change in information": ("first", "nats", abs),
+         "information lost and harm on held-out rows": ("nats", "held", np.negative),
+         "information lost on half of the rows and on the other": ("nats_a", "nats_b", None)}
 
 def rank(
     task:str,  # one of those that are stored

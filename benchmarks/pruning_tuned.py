@@ -1,0 +1,203 @@
+"""Pruned prompts where every arm has a learning rate of its own: nano with 256 rows, MiniLM on real tasks.
+
+python benchmarks/pruning_tuned.py [nano/sentiment ... subj sst2] [--seeds 20]
+
+Twenty tokens from random words, no information terms, batches of 8, three epochs twice. MiniLM has no head for masked
+words, so its head starts at a probe. Every arm is trained twice with one rate: first the prompt, then what its arm
+makes of it. The rate is the one of RATES with the best mean accuracy on validation rows over two or three seeds that
+are not used again; each arm chooses among the same rates over the same seeds. Then twenty seeds are judged on test
+rows that chose nothing. On five tasks of SuperGLUE, plain prompt tuning of three seeds is compared with the most
+frequent label, to see which of them can tell anything here.
+
+Resumable: parts wait in results/checkpoints_pruning_tuned. Reads ../shared/data for the real tasks. Writes
+benchmarks/results/pruning_tuned.json after each task, with all tasks that are whole.
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset, DatasetDict
+
+from infoprompt.base.files import write_whole
+from infoprompt.core import InfoPromptModel, Task, load_data
+from infoprompt.data.sources import read_splits
+from infoprompt.method.encoders import Encoder
+from infoprompt.show.weights import TASKS
+from infoprompt.study.pruning import again, shares
+from pruning import CUT, N, ROOT, SETTINGS, ALONE, columns, first_stage, judged, scores
+from made import made, use_threads
+
+DATA = ROOT.parent / "shared/data"
+SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW: shares that are removed
+NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
+REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
+HARD = "rte", "cb", "wic", "wsc", "copa"
+STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=REAL, sst2=REAL) | dict.fromkeys(HARD, REAL)
+LOOK, LOOKED = 5, 64  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
+YES = dict(false="no", true="yes")
+WORDS = dict(rte=dict(entailment="yes", not_entailment="no"), wic=YES, wsc=YES,
+             copa=dict(choice1="first", choice2="second"),
+             cb=dict(entailment="yes", contradiction="no", neutral="maybe"))
+ASKED = dict(rte=lambda r: (r["sentence1"], r["sentence2"]), cb=lambda r: (r["premise"], r["hypothesis"]),
+             wic=lambda r: (f"{r['word']}: {r['sentence1']}", r["sentence2"]),
+             wsc=lambda r: (r["text"], f"{r['span2_text']} means {r['span1_text']}"),
+             copa=lambda r: (f"{r['premise']} What is its {r['question']}?", f"{r['choice1']} or {r['choice2']}"))
+
+
+def of_superglue(name: str) -> tuple:
+    "A task and its splits as pairs of texts."
+    raw = read_splits(DATA / name)
+    rows = lambda split: [dict(zip(split, values)) for values in zip(*split.values())]
+    made_pair = lambda row: dict(zip(("text", "pair"), ASKED[name](row)), label=WORDS[name][str(row["label"]).lower()])
+    splits = {s: Dataset.from_list([made_pair(r) for r in rows(own)]) for s, own in raw.items()}
+    names = dict.fromkeys(WORDS[name].values())
+    return Task(name, ("text", "pair"), verbalizer={n: n for n in names}), DatasetDict(splits)
+
+
+def splits_of(task: str, seeds, how: dict) -> dict:
+    "train, validation: one data set a seed; test: the same rows for all."
+    source = None if how["encoder"] == "nano" else str(DATA / task)
+    task, source = of_superglue(task) if task in HARD else (task, source)
+    data = [load_data(task, how["shots"], s, data=source, uneven=True) for s in seeds]
+    test = data[0]["test"].shuffle(seed=0)
+    test = test.select(range(min(how["held"], len(test))))
+    return dict(task=task, train=[d["train"] for d in data], test=[test] * len(data),
+                validation=[d["validation"].select(range(how["validation"])) for d in data])
+
+
+def majority(task: str, how: dict) -> float:
+    "The share of the most frequent label among the test rows."
+    labels = splits_of(task, [0], how)["test"][0]["label"]
+    return max(map(labels.count, {*labels})) / len(labels)
+
+
+def arms(how: dict) -> dict:
+    "arm -> share removed, and how: what every study has, and what only some have."
+    draw = lambda i: (KEEP, dict(by="random", draw=i))
+    found = dict(continued=(0., {}), importance=(KEEP, {}), reversed=(KEEP, dict(by="reversed")))
+    return found | {"random 0": draw(0)} | {k: v for k, v in {"few": (FEW, {}), "random 1": draw(1)}.items()
+                                            if k in how.get("more", ())}
+
+
+def measured(task: str, seeds, lr: float, wanted, encoder, look: int = 0, judge_on=("validation", "test")) -> dict:
+    "Rows of some arms at one rate, and the scores of the tokens after the first training run."
+    how = STUDIES[task]
+    splits, one, quiet = splits_of(task, seeds, how), list(range(len(seeds))), dict(progress=False, accelerator=ALONE)
+    own = SETTINGS | {k: how[k] for k in ("head_init",) if k in how}
+    new = lambda n: [InfoPromptModel(encoder, splits["task"], n_prompt=n, seed=s, **own) for s in seeds]
+    parts = {s: splits[s] for s in judge_on}
+    rows, found = [], []
+    def note(arm, which, models):
+        for i, m, x in zip(which, models, judged(models, which, parts)):
+            numbers = int(m.prompt_mask.sum()) * encoder.d_in // CUT if hasattr(m, "prompt_mask") else m.prompt.numel()
+            rows.append(dict(seed=seeds[i], arm=arm, lr=lr, numbers=numbers, **x))
+    cuts = {a: c for a, c in arms(how).items() if a in wanted}
+    if cuts or "stage one" in wanted:
+        models = new(N)
+        first_stage(models, seeds, splits["train"], how["epochs"], lr)
+        if "stage one" in wanted: note("stage one", one, models)
+        held = [d.select(range(LOOKED)) for d in splits["test"]] if look else None
+        if look: found = scores(models[:look], one, splits | dict(look=held))
+        every = [(arm, i, m.prune(d, **shares(ratio, N, cut=CUT), cut=CUT, by=by.get("by", "importance"),
+                                  seed=s + 1000 * by.get("draw", 0)))
+                 for arm, (ratio, by) in cuts.items()
+                 for i, (m, d, s) in enumerate(zip(models, splits["train"], seeds))]
+        if every: again([m for *_, m in every], splits["train"], None, which=[i for _, i, _ in every], **quiet)
+        for arm in cuts: note(arm, *zip(*((i, m) for name, i, m in every if name == arm)))
+    if "short" in wanted:
+        short = new(round(N * (1 - KEEP)))
+        first_stage(short, seeds, splits["train"], how["epochs"], lr)
+        again(short, splits["train"], None, which=one, **quiet)
+        note("short", one, short)
+    return dict(rows=rows, scores=found)
+
+
+def tuning_seeds(how: dict) -> list:
+    "Seeds that choose the rates, and nothing else."
+    return list(range(100, 100 + how["tuning"]))
+
+
+def kept_at(file: Path, make) -> dict:
+    "What a file holds; if there is none, it is made."
+    if not file.is_file():
+        begun = time.process_time()
+        found = make()
+        write_whole({file: json.dumps(found | dict(made=made())).encode()})
+        print(file.stem, f"{time.process_time() - begun:.0f} s of the processor", flush=True)
+    return json.loads(file.read_text())
+
+
+def tuned(parts) -> dict:
+    "arm -> rate: the best mean accuracy on validation rows, then the lowest loss there."
+    rows, best = [r for p in parts for r in p["rows"]], {}
+    for arm in dict.fromkeys(r["arm"] for r in rows):
+        own = lambda lr, k: [r[k] for r in rows if (r["arm"], r["lr"]) == (arm, lr)]
+        best[arm] = max(RATES, key=lambda lr: (round(sum(own(lr, "val")), 6), -sum(own(lr, "val_loss"))))
+    return best
+
+
+def every_arm(task: str) -> list:
+    "The arms of a task; that of one round is left out where rows cost much."
+    return [*arms(STUDIES[task]), "short", *["stage one"] * (STUDIES[task] is NANO)]
+
+
+def studied(task: str, seeds: int, state: Path, encoder):
+    "Tune the rates of a task, then run its arms."
+    name, how = task.replace("/", "_"), STUDIES[task]
+    tries = [kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
+        task, tuning_seeds(how), lr, every_arm(task), encoder, judge_on=["validation"])) for lr in RATES]
+    best = tuned(tries)
+    for at in range(0, seeds, STEP):
+        some = list(range(at, min(at + STEP, seeds)))
+        for lr in RATES:
+            wanted = [a for a in best if best[a] == lr]
+            look = LOOK if how is REAL and best["continued"] == lr and not at else 0
+            if wanted: kept_at(state / f"{name}-{at}-{lr}.json",
+                               lambda: measured(task, some, lr, wanted, encoder, look))
+
+
+def plain(task: str, encoder) -> dict:
+    "Plain prompt tuning of a task of SuperGLUE, one round: rows of three seeds."
+    return measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder)
+
+
+def written(state: Path, seeds: int):
+    "Put the parts of all whole tasks into the file."
+    tasks, hard = {}, {}
+    for task, how in STUDIES.items():
+        name = task.replace("/", "_")
+        if task in HARD:
+            if (file := state / f"{name}-plain.json").is_file():
+                hard[task] = dict(majority=majority(task, how), rows=columns(json.loads(file.read_text())["rows"]))
+            continue
+        parts = [json.loads(f.read_text()) for at in range(0, seeds, STEP) for f in state.glob(f"{name}-{at}-*.json")]
+        rows = [r for p in parts for r in p["rows"]]
+        if {(r["arm"], r["seed"]) for r in rows} != {(a, s) for a in every_arm(task) for s in range(seeds)}: continue
+        tries = [r for f in state.glob(f"{name}-tuning-*.json") for r in json.loads(f.read_text())["rows"]]
+        score = [{k: v for k, v in s.items() if k != "pieces"} for p in parts for s in p["scores"]]
+        tasks[task] = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in,
+                           rows=columns(rows), tuning=columns(tries),
+                           **dict(scores=columns(score)) if score else {})
+    write_whole({ROOT / "benchmarks/results/pruning_tuned.json": json.dumps(
+        dict(made=made(), tasks=tasks, superglue=hard), separators=(",", ":")).encode()})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(STUDIES))
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"default: {SEEDS}; in steps of {STEP}")
+    options = parser.parse_args()
+    if unknown := {*options.tasks} - {*STUDIES}: parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    use_threads()
+    state = ROOT / "benchmarks/results/checkpoints_pruning_tuned"
+    for task in options.tasks or STUDIES:
+        encoder = Encoder(STUDIES[task]["encoder"])
+        if task in HARD: kept_at(state / f"{task}-plain.json", lambda: plain(task, encoder))
+        else: studied(task, options.seeds, state, encoder)
+        written(state, options.seeds)
+
+
+if __name__ == "__main__":
+    main()
