@@ -30,6 +30,8 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               gaussian_bottleneck=["benchmarks/results/bottleneck.json"],
               evidence=["benchmarks/results/evidence_*.parquet"],
               ladder=["benchmarks/results/ladder.parquet"],
+              starts=["benchmarks/results/starts.parquet"],
+              real_terms=["benchmarks/results/real_terms.parquet"],
               pruning=["infoprompt/assets/pruning*.json"],
               pruning_speed=["benchmarks/results/pruning_speed.json"],
               pruning_transfer=["benchmarks/results/pruning_transfer.json"],
@@ -45,7 +47,7 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
                 pruning_speed="pruning.py --speed")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("evidence", "pruning_tuned", "real_input", "relations_entities"), DATA)
+NEEDS = dict.fromkeys(("pruning_tuned", "real_input", "real_terms", "relations_entities"), DATA)
 NEEDS |= dict(gpu=Path("/dev/nvidia0"))
 
 

@@ -1,13 +1,12 @@
 """The runs behind the lesson on evidence, one small file a question.
 
-python benchmarks/evidence.py [search forms weights descent rates critics depth k single more more_rates real probed
-                               finer] [--tasks sentiment ...]
+python benchmarks/evidence.py [search forms critics more] [--tasks sentiment ...]
 
-Each question of `infoprompt.study.questions.QUESTIONS`: 64 rows, 30 epochs, and the seeds that it names; nano's tasks,
-for `real`, `probed` and `finer` MiniLM on rows of ../shared/data, for `search` and `forms` three tasks on nano's
-grammar that nothing else uses. A question's file is benchmarks/results/evidence_QUESTION.parquet, with command, commit
-and versions in its attributes; a task is added when it is done, and what is there is not run again. What another nano
-answered has to be deleted before it is asked anew.
+Each question of `infoprompt.study.questions.QUESTIONS`: 64 rows where it names no others, 30 epochs, and the seeds that
+it names; nano's tasks, for `search` and `forms` three tasks on nano's grammar that nothing else uses. A
+question's file is benchmarks/results/evidence_QUESTION.parquet, with command, commit and versions in its attributes; a
+task is added when it is done, and what is there is not run again. What another nano answered has to be deleted before
+it is asked anew.
 """
 import argparse
 import os
@@ -42,8 +41,6 @@ def search_task(kind: str, rows: int = 3000) -> tuple[Task, DatasetDict]:
 def where(question: str, task: str) -> dict:
     "What `gather` needs to find a task and its encoder."
     if question in ("search", "forms"): return dict(zip(("task", "data"), search_task(task)))
-    if question in ("real", "probed", "finer"):
-        return dict(task=task, encoder="minilm", data=f"../shared/data/{task}", size=5)
     return dict(task=f"nano/{task}")
 
 

@@ -736,6 +736,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'infoprompt/method/settings.py')},
             'infoprompt.method.starts': { 'infoprompt.method.starts.begin': ( 'reference/method/starts.html#begin',
                                                                               'infoprompt/method/starts.py'),
+                                          'infoprompt.method.starts.candidates': ( 'reference/method/starts.html#candidates',
+                                                                                   'infoprompt/method/starts.py'),
                                           'infoprompt.method.starts.decoder': ( 'reference/method/starts.html#decoder',
                                                                                 'infoprompt/method/starts.py'),
                                           'infoprompt.method.starts.evenly': ( 'reference/method/starts.html#evenly',

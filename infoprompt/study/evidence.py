@@ -233,9 +233,9 @@ def fig_race(
                                  name=name, mode="lines", line=dict(color=colour, width=3, shape="hv")))
     quiet(fig).update_xaxes(title="epoch").update_yaxes(title="share still above the mark", range=[-.02, 1.02])
     row = race(runs).loc[task, other]
-    says = ("{task}: half of the runs are down at the mark after {epochs} epochs, against {plain} (log-rank "
+    says = ("{task}: half of the runs have reached the mark after {epochs}, against {plain} (log-rank "
             "p = {p:.2g}); test differs by {test:+.3f} ({low:+.3f} to {high:+.3f})")
-    when = lambda epochs: f"{epochs:g}" if np.isfinite(epochs) else f"more than {last}"
+    when = lambda n: f"{n:g} epoch{'' if n == 1 else 's'}" if np.isfinite(n) else f"more than {last} epochs"
     return say(fig, says, "Falling steps, one line an arm; what is left at the end never arrived. " + says,
                task=short(task), epochs=when(row["epochs"]), plain=when(row["plain"]), p=row["p"], test=row["test"],
                low=row["low"], high=row["high"])

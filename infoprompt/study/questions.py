@@ -51,27 +51,12 @@ def _forms():
 
 # %% ../../nbs/reference/study/questions.ipynb #4df23314
 QUESTIONS = dict(
-    search=_search(), forms=_forms(),
-    weights=[dict(betas=(0., .1, 1.), gammas=(0., .05, .5), lrs=(1e-2, 3e-2), seeds=range(10))],
-    descent=[dict(betas=(100.,), gammas=(0.,), lrs=(3e-3, 1e-2, 3e-2), seeds=range(10), optimizer="adamw_sgd")],
-    rates=[dict(betas=(0.,), gammas=(0.,), inits=("vocab", "random", "label"), lrs=(3e-3,), seeds=range(10)),
-           dict(betas=(0.,), gammas=(0.,), inits=("random", "label"), lrs=(1e-2, 3e-2), seeds=range(10))],
-    critics=_critics(),
-    depth=[dict(betas=(0., .1, 1.), gammas=(0.,), lrs=(1e-2,), seeds=range(10), layers=n) for n in (1, 2, 3)],
-    k=[dict(betas=(.1, 1.), gammas=(0.,), ks=(1, 7, 128), lrs=(1e-2,), seeds=range(10))],
-    single=[dict(betas=(0., .1), gammas=(0., .05), n_prompts=(1,), lrs=(1e-2,), seeds=range(10))],
-    more=[dict(betas=(0., .1), gammas=(0., .05), n_prompts=(1, 4), lrs=(1e-2,), seeds=range(10), shots=256)],
-    more_rates=[dict(betas=(0., .1), gammas=(0., .05), lrs=(3e-3,), seeds=range(10), shots=256)],
-    real=[dict(betas=(0.,), gammas=(0.,), inits=("vocab", "informed"), n_prompts=(16,), lrs=(1e-3,), seeds=range(5))],
-    probed=[dict(betas=(0.,), gammas=(0.,), inits=("vocab", "informed"), n_prompts=(16,), lrs=(1e-3,), seeds=range(5),
-                 head_init="probe")],
-    finer=[dict(betas=(0.,), gammas=(0.,), n_prompts=(16,), lrs=(3e-4,), seeds=range(5)),
-           dict(betas=(0.,), gammas=(0.,), inits=("vocab", "informed"), n_prompts=(16,), lrs=(3e-4,), seeds=range(5),
-                head_init="probe")])
+    search=_search(), forms=_forms(), critics=_critics(),
+    more=[dict(betas=(0., .1), gammas=(0., .05), lrs=(3e-3, 1e-2), seeds=range(10), shots=256)])
 
 # %% ../../nbs/reference/study/questions.ipynb #3e9a23c2
-TASKS = dict.fromkeys(QUESTIONS, NANO) | dict.fromkeys(("real", "probed"), ("subj", "sst2")) | dict(finer=("subj",))
-TASKS |= dict.fromkeys(("search", "forms"), ("tense", "topic", "country")) | dict(critics=("sentiment",))
+TASKS = dict.fromkeys(QUESTIONS, NANO) | dict.fromkeys(("search", "forms"), ("tense", "topic", "country"))
+TASKS |= dict(critics=("sentiment",))
 
 # %% ../../nbs/reference/study/questions.ipynb #09c00002
 _PUBLISHED = dict(betas=(.1,), gammas=(.05,), lrs=(1e-3,))
@@ -117,27 +102,24 @@ def noted(
 def gather(
     question:str,  # a name in `QUESTIONS`
     task,  # a name in `tasks.TASKS`, or a `Task`
-    encoder:str="nano",  # "nano", "minilm", or what `Encoder` takes
     epochs:int=30,  # passes over the data
     size:int=40,  # runs of a population
     data=None,  # where the rows are, see `load_data`
     progress:bool=True,  # show a bar
 ) -> pd.DataFrame:  # one row a run
     "Run a question's table."
-    blocks, task = [dict(b) for b in QUESTIONS[question]], get_task(task)
-    ends = [(b.pop("shots", 64), b.pop("layers", None), b.pop("optimizer", "adamw"), plan(**b)) for b in blocks]
+    blocks, task, encoder = [dict(b) for b in QUESTIONS[question]], get_task(task), Encoder("nano")
+    ends = [(b.pop("shots", 64), b.pop("optimizer", "adamw"), plan(**b)) for b in blocks]
     count = sum(len(runs) for *_, runs in ends)
     bar = tqdm(total=count, desc=f"{question} {task.name}", unit="run", disable=not progress)
     rows = []
-    for shots, layers, optimizer, runs in ends:
-        whole, seeds = Encoder(encoder, layers=layers), len({r["seed"] for r in runs})
-        step = max(1, size // seeds) * seeds
+    for shots, optimizer, runs in ends:
+        step = max(1, size // (seeds := len({r["seed"] for r in runs}))) * seeds
         for part in (runs[at:at + step] for at in range(0, len(runs), step)):
             load = lambda seed: load_data(task, shots, seed, data)
-            models, found = run_part(part, whole, task, load, Alone(torch.device("cpu")), epochs, 8,
-                                     progress=False, optimizer=optimizer)
-            more = dict(task=task.name, shots=shots, layers=layers or whole.body.config.num_hidden_layers,
-                        optimizer=optimizer)
-            rows += [more | noted(m, r) for m, r in zip(models, found)]
+            models, found = run_part(part, encoder, task, load, Alone(torch.device("cpu")), epochs, 8, progress=False,
+                                     optimizer=optimizer)
+            rows += [dict(task=task.name, shots=shots, optimizer=optimizer) | noted(m, r)
+                     for m, r in zip(models, found)]
             bar.update(len(part))
     return pd.DataFrame(rows)

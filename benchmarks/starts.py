@@ -1,0 +1,112 @@
+"""Informed starts beside rivals that cost as much, or less.
+
+python benchmarks/starts.py [--arms "[MASK]" halving ...] [--tasks sentiment ...]
+
+Five tasks of nano, 64 rows, batches of 8, plain prompt tuning at 0.01, twenty seeds. A seed draws rows, order and
+noise, so that all arms of a seed are twins of each other, and of the runs in infoprompt/assets/weights_TASK_0.01.parquet.
+See `ARMS` for what is tried. The price of an arm is counted in epochs of 64 rows; a forward pass of a row costs as much
+as its backward pass.
+
+Writes benchmarks/results/starts.parquet, twenty runs at a time; what is there is not run again.
+"""
+import argparse
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from infoprompt.base.files import write_whole
+from infoprompt.core import InfoPromptModel, load_data
+from infoprompt.data.tasks import get_task
+from infoprompt.method.encoders import Encoder
+from infoprompt.method.starts import candidates, explained
+from infoprompt.nano.grammar import CUES, QUESTIONS
+from infoprompt.study.questions import NANO, noted, short
+from infoprompt.study.sweeps import Alone, plan, run_part
+from made import made, use_threads
+
+FILE = Path(__file__).resolve().parent / "results/starts.parquet"
+SEEDS, SHOTS, EPOCHS = range(20), 64, 30
+ARMS = {  # where a run starts, its price before the first epoch, and its epochs, if they are fewer than EPOCHS
+    "halving": dict(start="halving", price=2.),  # 16 candidates on 8 rows, 8 of them on 16, 4 on 32
+    "eight rows": dict(start="quick", price=1.),  # 16 candidates on 8 rows
+    "no question words": dict(start="silent", price=4.),  # those without a word of the task's questions, on 32 rows
+    "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
+    "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
+    "[MASK]": dict(start="mask")}  # as WARP does
+
+
+def halved(states, labels) -> int:
+    "All candidates on eight rows, the better half on sixteen, half of those on 32, and the best of these."
+    left = range(len(states))
+    for size in 8, 16, 32:
+        shares = dict(zip(left, explained(states[list(left), :size], labels[:size]).tolist()))
+        left = sorted(left, key=shares.get, reverse=True)[:len(left) // 2]
+    return left[0]
+
+
+def silent(prompts, task: str, encoder: Encoder) -> torch.Tensor:
+    "Which prompts hold no word of the questions by which nano was asked for a task's answers in its pretraining."
+    name = short(task)
+    words = {*CUES[name], *(word for question in QUESTIONS[name] for word in question)} - {"_"}
+    asking = encoder.words[encoder.tokenizer.convert_tokens_to_ids(sorted(words))]
+    return ~(prompts[:, :, None] == asking).all(-1).flatten(1).any(1)
+
+
+@cache
+def starts(task: str, seed: int, encoder: Encoder) -> dict:
+    "Where each arm's prompt starts."
+    model = InfoPromptModel(encoder, task, init="informed", beta=0., gamma=0., seed=seed)
+    prompts, states, labels = candidates(model, model.rows(load_data(task, SHOTS, seed)["train"]))
+    with torch.no_grad(): answers = states @ model.head.T + model.label_bias
+    loss = torch.stack([cross_entropy(own, labels) for own in answers])
+    best = lambda size: int(explained(states[:, :size], labels[:size]).argmax())
+    shares = explained(states, labels).masked_fill(~silent(prompts, task, encoder), -torch.inf)
+    chosen = dict(own=0, other=1, informed=best(32), quick=best(8), halving=halved(states, labels),
+                  silent=int(shares.argmax()), lowest=int(loss.argmin()))
+    return {name: prompts[i] for name, i in chosen.items()}
+
+
+class Begun(InfoPromptModel):
+    "A model that starts at one of `starts`."
+    def __init__(self, encoder, task, start: str, **settings):
+        super().__init__(encoder, task, **settings | dict(init="mask" if start == "mask" else "vocab"))
+        if start != "mask": self.prompt.data.copy_(starts(self.task.name, settings["seed"], encoder)[start])
+
+
+def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
+    "All seeds of an arm on one task."
+    own = dict(epochs=EPOCHS, price=0.) | ARMS[arm]
+    runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"])
+    models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),
+                            Alone(torch.device("cpu")), min(own["epochs"], EPOCHS), 8, make=Begun, progress=False)
+    return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(task=task, arm=arm, price=own["price"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
+    parser.add_argument("--tasks", nargs="+", choices=NANO, default=NANO)
+    options = parser.parse_args()
+    use_threads()
+    encoder, bar = Encoder("nano"), tqdm(total=len(options.arms) * len(options.tasks), unit="piece")
+    for arm in options.arms:
+        for task in map("nano/{}".format, options.tasks):
+            bar.set_description(f"{arm} {task}")
+            held = lambda: pd.read_parquet(FILE) if FILE.is_file() else pd.DataFrame(dict(task=[], arm=[]))
+            if not ((held()["task"] == task) & (held()["arm"] == arm)).any():
+                about = made()
+                found = piece(task, arm, encoder).assign(commit=about["commit"])
+                table = pd.concat([held(), found], ignore_index=True)
+                table.attrs = about
+                table.to_parquet(buffer := BytesIO(), compression="zstd", index=False)
+                write_whole({FILE: buffer.getvalue()})
+            bar.update()
+
+
+if __name__ == "__main__":
+    main()
