@@ -3,7 +3,7 @@
 python benchmarks/starts.py [--arms "[MASK]" halving ...] [--tasks sentiment ...]
 
 Five tasks of nano, 64 rows, batches of 8, plain prompt tuning at 0.01, twenty seeds. A seed draws rows, order and
-noise, so that all arms of a seed are twins of each other, and of the runs in infoprompt/assets/weights_TASK_0.01.parquet.
+noise, so that all arms of a seed are twins of each other, and of the runs that benchmarks/grid.py stores for 0.01.
 See `ARMS` for what is tried. The price of an arm is counted in epochs of 64 rows; a forward pass of a row costs as much
 as its backward pass.
 
