@@ -6,7 +6,8 @@ python benchmarks/all.py --list
 Interrupt it and start it again: it continues with the script that it was in, and a finished script does not run again
 until all the requested ones are done. Old files wait in results/checkpoints_all/before/ until the new ones are
 there. What each script cost goes to results/times.json, in minutes of one core, which other work on the machine
-changes little; --list shows it, with what each script writes.
+changes little; --list shows it, with what each script writes. A script that has not run as a whole here is judged by
+a part of its runs, and its cost stands beside an "about".
 """
 import argparse
 import json
@@ -91,11 +92,12 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.scripts) - set(WRITES): parser.error(f"unknown: {', '.join(sorted(unknown))}")
     record = ROOT / "benchmarks/results/times.json"
-    times = json.loads(record.read_text())["core_minutes"] if record.is_file() else {}
+    held = json.loads(record.read_text()) if record.is_file() else {}
+    times, judged = (held.get(key, {}) for key in ("core_minutes", "judged_by_a_part"))
+    known = {name: f"about {part['core_minutes']:.0f} core-minutes" for name, part in judged.items()}
+    known |= {name: f"{cost:.1f} core-minutes" for name, cost in times.items()}
     if options.list:
-        for name, patterns in WRITES.items():
-            cost = f"{times[name]:5.1f} core-minutes" if name in times else "not timed"
-            print(f"{name:24}{cost:20}{', '.join(patterns)}")
+        for name, patterns in WRITES.items(): print(f"{name:24}{known.get(name, 'not timed'):24}{', '.join(patterns)}")
         return
     state, asked = ROOT / "benchmarks/results/checkpoints_all", options.scripts or list(WRITES)
     state.mkdir(parents=True, exist_ok=True)
@@ -105,9 +107,10 @@ def main():
         if name in NEEDS and not NEEDS[name].is_dir():
             print(f"{name}: left out, for there is no {NEEDS[name]}")
             continue
-        print(f"{name}: about {times[name]:.0f} core-minutes" if name in times else name, flush=True)
+        print(f"{name}: {known.get(name, 'not timed')}", flush=True)
         times[name] = round(remade(name, state) / 60, 1)
-        write_whole({record: json.dumps(dict(made=made(), core_minutes=times)).encode()})
+        judged.pop(name, None)
+        write_whole({record: json.dumps(dict(made=made(), core_minutes=times, judged_by_a_part=judged)).encode()})
     for name in asked: (state / f"{name}.json").unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The table of nano's tasks: every method on the same rows, 10 seeds.
+"""The table of nano's tasks: every method on the same rows, five seeds.
 
 python benchmarks/nano_table.py [base|more|peers ...]      (default: all)
 
@@ -19,7 +19,7 @@ TASKS = [f"nano/{t}" for t in ("sentiment", "acceptability", "paraphrase", "enta
 TUNED = dict(shots=64, n_prompt=4, lrs=[1e-3, 1e-2], epochs=30, batch_size=8)
 BASE = {"majority": dict(shots=64), "zero-shot": dict(shots=64), "untrained": dict(shots=64, n_prompt=4),
         "probe": dict(shots=64), "plain": TUNED, "fine-tuning": dict(shots=None, lrs=[1e-3], epochs=10, batch_size=32)}
-SEEDS = range(10)
+SEEDS = range(5)
 MORE = {"head only": TUNED, "InfoPrompt": TUNED}
 MOVED = {k: v for k, v in TUNED.items() if k != "n_prompt"}
 PEERS = {"WARP": TUNED, "IDPG": TUNED, "BitFit": MOVED, "LoRA": MOVED}

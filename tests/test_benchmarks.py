@@ -264,6 +264,8 @@ def test_all(script, monkeypatch, capsys):
     monkeypatch.setattr(module, "used", lambda: sum(cost))
     monkeypatch.setattr(module.subprocess, "run", run)
     monkeypatch.setattr(module, "made", dict)
+    parts = {name: dict(core_minutes=7, by="some of its runs") for name in ("optimizers", "grid")}
+    (project / "benchmarks/results/times.json").write_text(json.dumps(dict(core_minutes={}, judged_by_a_part=parts)))
     monkeypatch.setattr(sys, "argv", ["all.py", "optimizers"])
     with pytest.raises(KeyboardInterrupt): module.main()
     assert (project / "benchmarks/results/checkpoints_all/before/benchmarks/results/optimizers.json").is_file()
@@ -273,7 +275,8 @@ def test_all(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["all.py", "--list"])
     module.main()
     said = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[-len(module.WRITES):]}
-    assert " 1.5 core-minutes" in said["optimizers"] and "not timed" in said["grid"]
+    assert " 1.5 core-minutes" in said["optimizers"] and "not timed" in said["ladder"]
+    assert "about 7 core-minutes" in said["grid"]
     assert "infoprompt/assets/weights_*.parquet" in said["grid"]
     monkeypatch.setattr(sys, "argv", ["all.py", "optimisers"])
     with pytest.raises(SystemExit): module.main()
