@@ -89,7 +89,8 @@ def _map_layout() -> dict:
     return quiet(go.Figure(layout=dict(axes, dragmode=False)), 840).to_plotly_json()["layout"]
 
 # %% ../../nbs/reference/show/maps.ipynb #11c0000a
-MAP_NARROW = {"xaxis2.tickfont.size": 9, "yaxis2.tickfont.size": 9, "yaxis2.title.text": "", "yaxis.title.text": ""}
+MAP_NARROW = {"xaxis2.tickfont.size": 9, "yaxis2.tickfont.size": 8, "yaxis2.title.text": "", "yaxis.title.text": "",
+              "xaxis.domain": [0, 1], "xaxis2.domain": [0, 1], "margin.r": 4}
 
 @cache
 def _heat(view):
@@ -98,7 +99,7 @@ def _heat(view):
     top = float(np.nanmax(cells)) if view == "win odds" else 1.
     return dict(type="heatmap", x=list(cells.columns), y=list(cells.index), text=text, texttemplate="%{text}",
                 z=[[v and round(v, 3) for v in as_list(row)] for row in cells.to_numpy()],
-                textfont=dict(size=9, color="#000000"), colorscale=CELLS, zmin=0, zmax=top,
+                textfont=dict(color="#000000"), colorscale=CELLS, zmin=0, zmax=top,
                 showscale=False, hoverinfo="none", xaxis="x2", yaxis="y2",
                 meta=dict(x="source", y="target"))
 
