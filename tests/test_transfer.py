@@ -1,5 +1,6 @@
 "Prompts that travel: similarities against released ones, fixed heads, retrieval, the library, bad input."
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from infoprompt.method.prompts import start_prompt
 from infoprompt.nano.family import FAMILY
 from infoprompt.show.explore import Stops, explore, html_page
 from infoprompt.show.maps import VIEWS, fig_map, mapped, race, trained_from, type_of
-from infoprompt.show.travel import between, others, rank_correlation, random_regret, regret, win_odds
-from infoprompt.command.library import add, contents, find, listed, weighted
+from infoprompt.show.travel import BANDS, after_training, between, others, rank_correlation, random_regret, regret, win_odds
+from infoprompt.command.library import READ, add, contents, find, likely_gain, listed, weighted
 from infoprompt.study.transfer import KINDS, mixture, neurons, similarity, summed, zero_shot
 from small import NANO, bits, resealed
 from test_cli import call, refused
@@ -218,6 +219,20 @@ def test_what_cannot_be_found(library, tmp_path):
     with pytest.raises(InputError, match="leaves no choice"): find(tmp_path / "single", "nano/topic", rows, NANO)
 
 
+def test_two_gains_and_a_price(library):
+    rows = load_data("nano/sentiment", shots=20, seed=0)["train"]
+    found, known = find(library, "nano/sentiment", rows, NANO), after_training()
+    blank = torch.stack([start_prompt("vocab", 4, NANO, seed=s) for s in range(5)])
+    now = found["score"] - zero_shot(blank, "nano/sentiment", rows, NANO).mean()
+    np.testing.assert_allclose(found["gain_now"], now)
+    band = known.loc[(found["labels"].to_numpy()[:, None] >= BANDS).sum(1)]
+    for column, name in dict(gain_trained="mean", low="low", high="high").items():
+        np.testing.assert_array_equal(found[column], band[name])
+    assert (known["low"] < known["mean"]).all() and known.loc[0, "high"] < 0 and known["runs"].sum() > 400
+    elsewhere = likely_gain(found[["name", "labels"]], SimpleNamespace(fingerprint=dict(weights="others")))
+    assert list(elsewhere) == ["name", "labels"], "what was not measured on an encoder is not told"
+
+
 def test_averages():
     prompts = torch.stack([torch.zeros(2, 3), torch.ones(2, 3), torch.full((2, 3), 9.)])
     assert torch.allclose(weighted(prompts, [1., 3., -5.]), torch.full((2, 3), .75))
@@ -231,6 +246,9 @@ def test_the_command(library, tmp_path):
     assert [row["name"] for row in told] == ["new", "one", "two"]
     found = call("library", "find", library, "--task", "nano/tense-fact", "--shots", "12", "--json")
     assert {row["name"] for row in json.loads(found.stdout)} == {"new", "one", "two"}
+    shown = call("library", "find", library, "--task", "nano/tense-fact", "--shots", "12").stdout
+    assert all(f"{name}: {means}" in shown for name, means in READ.items())
+    assert "gain now, after training, and the price" in " ".join(call("library", "--help").stdout.split())
     refused(call("library", "add", library, tmp_path / "new"), "has a prompt called 'new'")
     refused(call("library", "add", library), "library add needs a prompt")
     refused(call("library", "find", library, "--task", "nano/entities", "--shots", "10"), "marks names in a text")
