@@ -153,7 +153,10 @@ def matrix(prompts: dict, found: dict, seeds: list, encoder: Encoder) -> pd.Data
     tasks, lines = list(prompts), []
     for target, one in found.items():
         for i, seed in enumerate(seeds):
-            lines += [dict(seed=seed, target=target, source=k, score=one[k][i].item()) for k in ("untrained", "unprompted")]
+            lines += [dict(seed=seed, target=target, source=k, score=one[k][i].item())
+                      for k in ("untrained", "unprompted")]
+            lines.append(dict(seed=seed, target=target, source="majority",
+                              score=1 / len({*rows(target, seed)["test"]["label"]})))
             lines += [dict(seed=seed, target=target, source=s, score=one["score"][i, j].item(),
                            labels=one["labels"][i, j].item()) for j, s in enumerate(tasks)]
     own = pd.concat([alike(prompts, i, encoder).assign(seed=s) for i, s in enumerate(seeds)])

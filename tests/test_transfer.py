@@ -17,7 +17,8 @@ from infoprompt.method.prompts import start_prompt
 from infoprompt.nano.family import FAMILY
 from infoprompt.show.explore import Stops, explore, html_page
 from infoprompt.show.maps import VIEWS, fig_map, mapped, race, trained_from, type_of
-from infoprompt.show.travel import BANDS, after_training, between, others, rank_correlation, random_regret, regret, win_odds
+from infoprompt.show.travel import (BANDS, after_training, between, others, rank_correlation, random_regret, regret,
+                                    win_odds)
 from infoprompt.command.library import READ, add, contents, find, likely_gain, listed, weighted
 from infoprompt.study.transfer import KINDS, mixture, neurons, similarity, summed, zero_shot
 from small import NANO, bits, resealed

@@ -101,12 +101,12 @@ def likely_gain(
 ) -> pd.DataFrame:  # with gain_trained, low and high, in test score; as it was where the encoder is not `nano`
     "What training from such prompts gained on nano over the usual start: the mean and its 95 % interval."
     if encoder.fingerprint["weights"] != stored_table("starts").attrs["nano"]: return table
-    found = after_training().loc[np.digitize(table["labels"], BANDS)]
-    return table.assign(gain_trained=found["mean"].to_numpy(), low=found["low"].to_numpy(), high=found["high"].to_numpy())
+    found = after_training().loc[np.digitize(table["labels"], BANDS), ["mean", "low", "high"]]
+    return table.join(found.rename(columns=dict(mean="gain_trained")).set_axis(table.index))
 
 READ = dict(gain_now="score on these rows without training, minus that of five prompts of random words",
-            gain_trained="test score after training from such a prompt, minus that after the usual start: mean of runs on "
-                         "nano, 95 % interval from low to high; not measured on other encoders",
+            gain_trained="test score after training from such a prompt, minus that after the usual start: mean of runs "
+                         "on nano, 95 % interval from low to high; not measured on other encoders",
             passes="encoder passes that this prompt cost")
 
 # %% ../../nbs/reference/command/library.ipynb #dc724965
