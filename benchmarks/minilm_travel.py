@@ -11,8 +11,9 @@ batches of 8, and the usual start of random words; 32 validation rows choose the
 validation rows of SUBJ chose for heads at a probe in real_terms.py. Test rows choose nothing: at most 64, the same for
 all seeds. Scores are the mean recall over classes: a majority answer gets 1 / classes in every set.
 
-On each target every prompt of the same seed answers without training. Then training starts at the source that `labels`
-likes best, and at the one whose mean vector is most like that of the target's prompt of the block's next seed.
+On each target every prompt of the same seed answers without training. On targets whose own prompts are above the
+majority line, training then starts at the source that `labels` likes best, and at the one whose mean vector is most
+like that of the target's prompt of the block's next seed.
 
 Reads ../shared/data, and writes infoprompt/assets/minilm_matrix.parquet (zero-shot scores and indicators) and
 minilm_runs.parquet (own prompts, and runs from other starts). What is done waits in
@@ -40,6 +41,7 @@ from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
 from infoprompt.method.starts import PENALTIES, decoder, evenly
+from infoprompt.show.weights import t_interval
 from infoprompt.study.experiments import frozen_states
 from infoprompt.study.sweeps import Alone
 from infoprompt.study.transfer import KINDS, answers_to, similarity, told
@@ -163,6 +165,14 @@ def matrix(prompts: dict, found: dict, seeds: list, encoder: Encoder) -> pd.Data
     return pd.DataFrame(lines).merge(own, "left", ["seed", "source", "target"]).round(4)
 
 
+def worth(table: pd.DataFrame, tasks: list) -> list:
+    "The targets whose own prompts are above the majority line: the interval over seeds does not touch it."
+    def above(task):
+        own, line = (table[(table["target"] == task) & (table["source"] == s)]["score"] for s in (task, "majority"))
+        return t_interval(own.to_numpy() - line.to_numpy())[1] > 0
+    return [t for t in tasks if above(t)]
+
+
 def chosen(table: pd.DataFrame, target: str, seeds: list, kind: str) -> list:
     "The source that a kind likes best, for each seed."
     part = table[(table["target"] == target) & (table["source"] != target) & table[kind].notna()]
@@ -205,7 +215,7 @@ def main():
         write("matrix", matrices)
         tables += [runs(own[t], start="usual", source="", target=t, seed=seeds) for t in tasks]
         for kind in STARTS:
-            for t in tasks:
+            for t in worth(matrices[-1], tasks):
                 names = chosen(matrices[-1], t, seeds, kind)
                 starts = torch.stack([prompts[s][i] for i, s in enumerate(names)])
                 one = stored(f"{kind}_{t}_{block}", trained, t, seeds, encoder, starts)
