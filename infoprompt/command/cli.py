@@ -247,7 +247,7 @@ def evaluate(
 @command("infoprompt library add my-library my-run", "infoprompt library list my-library",
          "infoprompt library find my-library --task nano/topic --shots 64")
 def library(
-    action:str,  # add, list or find
+    action:str,  # add, list or find; the table of find explains its columns
     folder:str,  # the library
     prompt:str|None=None,  # for add: a folder that `infoprompt train --head fixed` wrote
     *,
@@ -259,9 +259,10 @@ def library(
     encoder:str|None=None,  # for find: where the encoder is now, if it has moved
     json:bool=False,  # print JSON
 ):
-    "Keep prompts in a folder, and ask which of them to start from."
-    from infoprompt.command.library import asked
+    "Keep prompts in a folder, and ask which to start from: find tells the gain now, after training, and the price."
+    from infoprompt.command.library import READ, asked
     report(asked(action, folder, prompt, name, task, data, shots or None, data_seed, encoder), json)
+    if action == "find" and not json: print(*(f"{name}: {means}" for name, means in READ.items()), sep="\n")
 
 # %% ../../nbs/reference/command/cli.ipynb #7f05fb4a
 @command("infoprompt prune my-run", "infoprompt prune my-run --ratios 0.3,0.5,0.7 --out my-run-pruned",

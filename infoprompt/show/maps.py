@@ -29,7 +29,9 @@ def type_of(
     return TYPES[task.partition("-")[0]]
 
 # %% ../../nbs/reference/show/maps.ipynb #9618a570
-VIEWS = "between untrained and own", "share of own", "score", "win odds"
+VIEWS = {"between untrained and own": "on a scale from 0, an untrained prompt, to 1, the target's own",
+         "share of own": "as a share of the target's own score", "score": "as a score",
+         "win odds": "as a share of the win odds of its row, which add up to 1"}
 
 @cache
 def mapped() -> dict:  # view -> (target, source) DataFrame
@@ -89,7 +91,8 @@ def _map_layout() -> dict:
     return quiet(go.Figure(layout=dict(axes, dragmode=False)), 840).to_plotly_json()["layout"]
 
 # %% ../../nbs/reference/show/maps.ipynb #11c0000a
-MAP_NARROW = {"xaxis2.tickfont.size": 9, "yaxis2.tickfont.size": 9, "yaxis2.title.text": "", "yaxis.title.text": ""}
+MAP_NARROW = {"xaxis2.tickfont.size": 9, "yaxis2.tickfont.size": 8, "yaxis2.title.text": "", "yaxis.title.text": "",
+              "xaxis.domain": [0, 1], "xaxis2.domain": [0, 1], "margin.r": 4}
 
 @cache
 def _heat(view):
@@ -98,7 +101,7 @@ def _heat(view):
     top = float(np.nanmax(cells)) if view == "win odds" else 1.
     return dict(type="heatmap", x=list(cells.columns), y=list(cells.index), text=text, texttemplate="%{text}",
                 z=[[v and round(v, 3) for v in as_list(row)] for row in cells.to_numpy()],
-                textfont=dict(size=9, color="#000000"), colorscale=CELLS, zmin=0, zmax=top,
+                textfont=dict(color="#000000"), colorscale=CELLS, zmin=0, zmax=top,
                 showscale=False, hoverinfo="none", xaxis="x2", yaxis="y2",
                 meta=dict(x="source", y="target"))
 
@@ -120,13 +123,14 @@ def fig_map(
     x, y = list(cells.columns).index(source), list(cells.index).index(target)
     frame = dict(type="rect", xref="x2", yref="y2", x0=x - .5, x1=x + .5, y0=y - .5, y1=y + .5,
                  line=dict(color="#e0443e", width=3))
-    says = "{source} on {target}: {value:.2f} ({view}, no training); " + (
-        "after training from it {after:.2f}, from the usual start {then:.2f}" if (target, source) in known else
-        "no training from it is stored")
+    says = "Without training, the {source} prompt has {value:.2f} on {target}, {scale}. " + (
+        "Training from it ends at a test score of {after:.2f}, from the usual start at {then:.2f}"
+        if (target, source) in known else "Training on {target} is not stored")
     about = ("A map of {n:d} targets by {n:d} sources with a number in each cell, in hundredths, and below it the "
              "curves of training on one target from one source. " + says)
     value, = as_list([cells.loc[target, source]])
-    numbers = dict(source=source, target=target, view=view, value=value, after=runs[1], then=usual[1], n=len(cells))
+    numbers = dict(source=source, target=target, scale=VIEWS[view], value=value, after=runs[1], then=usual[1],
+                   n=len(cells))
     layout = copy.deepcopy(_map_layout()) | dict(shapes=[frame], title_text=told(says, numbers), meta=dict(
         sentence=says, about=about, numbers=numbers, narrow=MAP_NARROW))
     return go.Figure([*lines, _heat(view)], layout)
@@ -179,7 +183,7 @@ def gains(
     return with_intervals(table.groupby(["start", "seed"], sort=False)[column].mean().unstack())
 
 # %% ../../nbs/reference/show/maps.ipynb #11c0000e
-ALL = "all four"
+ALL = "all targets"
 
 def fig_race(
     target:str=ALL,  # or one of the targets that were trained on
@@ -195,9 +199,11 @@ def fig_race(
                                    arrayminus=as_list(found["mean"] - found["low"]), color=COLOURS["ce"])))
     quiet(fig, 380).update_yaxes(autorange="reversed", automargin=True)
     fig.update_xaxes(title=measure, zeroline=True, zerolinecolor=GREY)
-    best = found["mean"].idxmax()
-    says = "{target}, {measure} against the usual start: most from {best}, {mean:+.3f} ({low:+.3f} to {high:+.3f})"
+    best, sure = found["mean"].idxmax(), int((found["low"] > 0).sum())
+    says = ("{target}, {measure} against the usual start. Ways with an interval above 0: {sure:d} of {n:d}. The "
+            "largest gain: {best}, {mean:+.3f} ({low:+.3f} to {high:+.3f})")
     return say(fig, says, "One dot a way to choose, with a 95 % interval over 20 seeds. " + says, target=target,
+               sure=sure, n=len(found),
                measure=measure, best=STARTS[best], **found.loc[best].to_dict())
 
 # %% ../../nbs/reference/show/maps.ipynb #11c00010
@@ -236,8 +242,8 @@ def fig_early(
     fig.update_xaxes(title="epochs of training on the target", dtick=1)
     fig.update_yaxes(title=dict(per_target="rank correlation").get(measure, measure))
     mean = table[table["kind"] == "cos_mean"].groupby("epoch")[measure].mean().tolist()
-    says = ("{measure}, C of mean tokens: {first:.2f} at the start, {one:.2f} after one epoch, {last:.2f} after "
-            "{top:d}; labels: {ours:.2f}")
+    says = ("{measure} by C of mean tokens: {first:.2f} before the target's prompt is trained, {one:.2f} after one "
+            "epoch, {last:.2f} after {top:d}. By labels, which needs no training: {ours:.2f}")
     return say(fig, says, "Lines over epochs, one a likeness, with 95 % intervals over 20 seeds. " + says, top=top,
                measure=measure.replace("per_target", "rank correlation"), ours=ours, first=mean[0],
                one=mean[1], last=mean[-1])
