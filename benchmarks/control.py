@@ -6,10 +6,10 @@ Texts, vocabulary, shape and training are nano's (`infoprompt.nano.pretrain`), b
 a question of one of the five tasks, never its answer, never one of its cues. Topic, tense and country are still asked
 for behind two rows in five. Behind and before the other texts stand random words, and words are hidden anywhere.
 
-Writes the encoder to benchmarks/results/checkpoints_control, which git ignores: `benchmarks/starts.py --encoder control`
-runs on it, and stores the hash of its weights. `pretraining.json` beside the weights holds, for fresh sentences, the
-cross-entropy of a hidden word in nats (`hidden word`) and the share of right answers to each question. One core takes
-about 15 minutes.
+Writes the encoder to benchmarks/results/checkpoints_control, which git ignores. `benchmarks/starts.py --encoder
+control` runs on it, and stores the hash of its weights. `pretraining.json` beside the weights holds, for fresh
+sentences, the cross-entropy of a hidden word in nats (`hidden word`) and the share of right answers to each question.
+One core takes about 15 minutes.
 """
 import argparse
 import random
