@@ -37,16 +37,16 @@ HERE = Path(__file__).resolve().parent
 SEEDS, SHOTS, EPOCHS = range(20), 64, 30
 ARMS = {  # where a run starts, its price before the first epoch, and its epochs, if they are fewer than EPOCHS
     "random words": dict(start="own"), "label words": dict(start="label"), "informed": dict(start="informed", price=4.),
+    "probe head": dict(start="own", price=.5, head_init="probe"),  # beside the label words as head, of all other arms
     "halving": dict(start="halving", price=2.),  # 16 candidates on 8 rows, 8 of them on 16, 4 on 32
     "eight rows": dict(start="quick", price=1.),  # 16 candidates on 8 rows
     "no question words": dict(start="silent", price=4.),  # those without a word of the task's questions, on 32 rows
     "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
     "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
     "[MASK]": dict(start="mask")}  # as WARP does
-LEFT_OUT = dict(nano=("random words", "label words", "informed"),  # benchmarks/grid.py has them
+LEFT_OUT = dict(nano=("random words", "label words", "informed", "probe head"),  # benchmarks/grid.py has three
                 control=("eight rows", "no question words"))
 FILES = dict(nano="starts.parquet", control="starts_control.parquet")
-SETTINGS = dict(nano={}, control={})
 
 
 def halved(states, labels) -> int:
@@ -86,12 +86,13 @@ class Begun(InfoPromptModel):
         super().__init__(encoder, task, **settings | dict(init=start if start in ("mask", "label") else "vocab"))
         if start in ("mask", "label"): return
         self.prompt.data.copy_(starts(self.task.name, settings["seed"], encoder)[start])
+        self.wait()  # for the rows of a probe head, if there is to be one
 
 
-def piece(task: str, arm: str, encoder: Encoder, **settings) -> pd.DataFrame:
+def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
     "All seeds of an arm on one task."
-    own = dict(epochs=EPOCHS, price=0.) | ARMS[arm]
-    runs = plan(**dict(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"]) | settings)
+    own = dict(epochs=EPOCHS, price=0., head_init="label") | ARMS[arm]
+    runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"], head_init=own["head_init"])
     models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),
                             Alone(torch.device("cpu")), min(own["epochs"], EPOCHS), 8, make=Begun, progress=False)
     return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(task=task, arm=arm, price=own["price"])
@@ -114,7 +115,7 @@ def main():
             held = pd.read_parquet(file) if file.is_file() else pd.DataFrame(dict(task=[], arm=[]))
             if not ((held["task"] == task) & (held["arm"] == arm)).any():
                 about = made() | dict(encoder=encoder.fingerprint["weights"])
-                found = piece(task, arm, encoder, **SETTINGS[options.encoder]).assign(commit=about["commit"])
+                found = piece(task, arm, encoder).assign(commit=about["commit"])
                 table = pd.concat([held, found], ignore_index=True)
                 table.attrs = about
                 table.to_parquet(buffer := BytesIO(), compression="zstd", index=False)
