@@ -15,6 +15,8 @@ from conftest import ROOT
 from infoprompt.base.files import read_whole
 from infoprompt.core import load_data
 from infoprompt.method.encoders import Encoder
+from infoprompt.nano.grammar import CUES, NANO_TASKS, QUESTIONS
+from infoprompt.nano.pretrain import nano_path
 from infoprompt.show.weights import read_runs
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
@@ -162,14 +164,20 @@ def test_starts_on_the_control(script):
 
 
 def test_control(script, monkeypatch):
-    module, project = script("control", "--steps", "3", FOLDER=script("control")[1] / "encoder")
-    seen, real = [], module.pretrain.example
-    monkeypatch.setattr(module.pretrain, "example", lambda *a: seen.append(real(*a)) or seen[-1])
-    monkeypatch.setattr(module.pretrain, "banks", lambda seed, n: real_banks(seed, 200))
-    real_banks = module.pretrain.banks
+    module, project = script("control", "--steps", "3")
+    monkeypatch.setattr(module, "FOLDER", project / "encoder")
+    seen, example, banks = [], module.pretrain.example, module.pretrain.banks
+    monkeypatch.setattr(module.pretrain, "example", lambda *a: seen.append(example(*a)) or seen[-1])
+    monkeypatch.setattr(module.pretrain, "banks", lambda seed, n: banks(seed, 300))
     module.main()
     (step, _, found), = held(project, "encoder/pretraining.json")
     assert step == 3 and found["hidden word"] > 0 and (project / "encoder/model.safetensors").is_file()
+    texts = [" ".join(row[0]) for row in seen]
+    asked = {a: sum(" ".join(q).partition(" _")[0] in text for q in QUESTIONS[a] for text in texts) for a in QUESTIONS}
+    cues = {word for task in NANO_TASKS for word in CUES[task]} & {word for text in texts for word in text.split()}
+    tasks = {a: asked.pop(a) for a in NANO_TASKS}
+    assert len(texts) > 1000 and min(asked.values()) > 9 and not any(tasks.values()) and not cues
+
 
 def test_starts_are_chosen_among_those_of_an_informed_start(script):
     module, encoder = script("starts")[0], Encoder("nano")
