@@ -172,8 +172,8 @@ def test_control(script, monkeypatch):
     module.main()
     (step, _, found), = held(project, "encoder/pretraining.json")
     assert step == 3 and found["hidden word"] > 0 and (project / "encoder/model.safetensors").is_file()
-    texts = [" ".join(row[0]) for row in seen]
-    asked = {a: sum(" ".join(q).partition(" _")[0] in text for q in QUESTIONS[a] for text in texts) for a in QUESTIONS}
+    texts, before = [" ".join(row[0]) for row in seen], lambda question: " ".join(question).partition("_")[0]
+    asked = {a: sum(before(q) in text for q in QUESTIONS[a] for text in texts) for a in QUESTIONS}
     cues = {word for task in NANO_TASKS for word in CUES[task]} & {word for text in texts for word in text.split()}
     tasks = {a: asked.pop(a) for a in NANO_TASKS}
     assert len(texts) > 1000 and min(asked.values()) > 9 and not any(tasks.values()) and not cues
