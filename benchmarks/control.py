@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import torch
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from infoprompt.nano import pretrain
 from infoprompt.nano.grammar import NANO_TASKS, QUESTIONS, sentences
@@ -50,6 +51,15 @@ def look(model, tokenizer) -> dict:
     "What it has learned: hidden words, and answers to the questions, which the tasks' should not be among."
     shares = {a: pretrain.cloze_accuracy(model, tokenizer, a, 300, 1)[0] for a in QUESTIONS}
     return {"hidden word": round(hidden_words(model, tokenizer), 3)} | {a: round(x, 2) for a, x in shares.items()}
+
+
+def known() -> dict:
+    "What a hidden word costs both encoders, in nats, and the control's share of right answers to each question."
+    parts = {name: (AutoModelForMaskedLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path))
+             for name, path in dict(nano=pretrain.nano_path(), control=FOLDER).items()}
+    costs = {name: round(hidden_words(*pair, 1000), 3) for name, pair in parts.items()}
+    answers = {a: round(pretrain.cloze_accuracy(*parts["control"], a)[0], 3) for a in QUESTIONS}
+    return dict(hidden_word=costs, answers=answers)
 
 
 def main():

@@ -30,7 +30,7 @@ from infoprompt.method.starts import candidates, explained
 from infoprompt.nano.grammar import CUES, QUESTIONS
 from infoprompt.study.questions import NANO, noted, short
 from infoprompt.study.sweeps import Alone, plan, run_part
-from control import FOLDER
+from control import FOLDER, known
 from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
@@ -114,7 +114,8 @@ def main():
             file = HERE / "results" / name
             held = pd.read_parquet(file) if file.is_file() else pd.DataFrame(dict(task=[], arm=[]))
             if not ((held["task"] == task) & (held["arm"] == arm)).any():
-                about = made() | dict(encoder=encoder.fingerprint["weights"])
+                about = made() | ({} if options.encoder == "nano" else
+                                  dict(known(), encoder=encoder.fingerprint["weights"]))
                 found = piece(task, arm, encoder).assign(commit=about["commit"])
                 table = pd.concat([held, found], ignore_index=True)
                 table.attrs = about

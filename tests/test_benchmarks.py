@@ -153,11 +153,13 @@ def test_starts(script):
 
 
 def test_starts_on_the_control(script):
+    script("control", FOLDER=nano_path())
     module, project = script("starts", "--encoder", "control", "--tasks", "sentiment", SEEDS=range(2), SHOTS=16,
                              EPOCHS=1, FOLDER=nano_path())
     module.main()
     table = pd.read_parquet(project / "benchmarks/results/starts_control.parquet")
-    assert table.attrs["encoder"] and set(table["arm"]) == set(module.ARMS) - set(module.LEFT_OUT["control"])
+    assert table.attrs["encoder"] and len(set(table.attrs["hidden_word"].values())) == 1
+    assert set(table["arm"]) == set(module.ARMS) - set(module.LEFT_OUT["control"])
     start = table.set_index(["arm", "seed"])["curve"].str[0].unstack("arm")
     differ = start.ne(start["random words"], axis=0).all()
     assert differ["label words"] and differ["probe head"] and not differ["first of two"]
