@@ -31,8 +31,12 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               gaussian_bottleneck=["benchmarks/results/bottleneck.json"],
               evidence=["benchmarks/results/evidence_*.parquet"],
               ladder=["benchmarks/results/ladder.parquet"],
+              ladder_256=["benchmarks/results/ladder_256.parquet"],
               starts=["benchmarks/results/starts.parquet"],
+              control=["benchmarks/results/checkpoints_control/*"],
+              starts_control=["benchmarks/results/starts_control.parquet"],
               real_terms=["benchmarks/results/real_terms.parquet"],
+              real_terms_16=["benchmarks/results/real_terms_16.parquet"],
               pruning=["infoprompt/assets/pruning*.json"],
               pruning_speed=["benchmarks/results/pruning_speed.json"],
               pruning_transfer=["benchmarks/results/pruning_transfer.json"],
@@ -47,9 +51,11 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               step_vs_peft=["benchmarks/results/step_vs_peft.json"],
               step_vs_peft_2_threads=["benchmarks/results/step_vs_peft_2_threads.json"])
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
-                pruning_speed="pruning.py --speed")
+                pruning_speed="pruning.py --speed", ladder_256="ladder.py --shots 256",
+                starts_control="starts.py --encoder control", real_terms_16="real_terms.py --vectors 16")
 DATA = ROOT.parent / "shared/data"
-NEEDS = dict.fromkeys(("minilm_travel", "pruning_tuned", "real_input", "real_terms", "relations_entities"), DATA)
+NEEDS = dict.fromkeys(("minilm_travel", "pruning_tuned", "real_input", "real_terms", "real_terms_16",
+                       "relations_entities"), DATA)
 NEEDS |= dict(gpu=Path("/dev/nvidia0"))
 
 

