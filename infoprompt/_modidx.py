@@ -1179,6 +1179,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'infoprompt.study.pruning.fig_pruned': ('pruning.html#fig_pruned', 'infoprompt/study/pruning.py'),
                                           'infoprompt.study.pruning.fig_tokens': ('pruning.html#fig_tokens', 'infoprompt/study/pruning.py'),
                                           'infoprompt.study.pruning.informed': ('pruning.html#informed', 'infoprompt/study/pruning.py'),
+                                          'infoprompt.study.pruning.nats_without': ( 'pruning.html#nats_without',
+                                                                                     'infoprompt/study/pruning.py'),
                                           'infoprompt.study.pruning.rank': ('pruning.html#rank', 'infoprompt/study/pruning.py'),
                                           'infoprompt.study.pruning.removal': ('pruning.html#removal', 'infoprompt/study/pruning.py'),
                                           'infoprompt.study.pruning.runs': ('pruning.html#runs', 'infoprompt/study/pruning.py'),
