@@ -296,7 +296,7 @@ def test_pruning_tuned(script):
     for k in "val", "test": agree(new[k], old[k], False, .06)
     for t, x in file["tasks"].items():
         best = module.tuned([dict(rows=pd.DataFrame(x["tuning"]).to_dict("records"))])
-        assert all(best.get(r["arm"], best["stage one"]) == r["lr"] for r in pd.DataFrame(x["rows"]).to_dict("records")), t
+        assert all(best.get(arm, best["stage one"]) == lr for arm, lr in zip(x["rows"]["arm"], x["rows"]["lr"])), t
 
 
 def test_optimizers(script, same, monkeypatch):
