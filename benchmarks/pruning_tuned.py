@@ -42,9 +42,10 @@ SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW:
 NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
-SUBJ = REAL | dict(epochs=5, held=185, rates=(.001, *RATES), tunes=["stage one"])
+SUBJ = REAL | dict(epochs=5, held=185, tunes=["stage one"], step=2, judge_on=["test"])
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ) | dict.fromkeys(HARD, REAL)
-LOOK, LOOKED = 10, 128  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
+BOTH = "validation", "test"
+LOOK, LOOKED = 6, 128  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
 YES = dict(false="no", true="yes")
 WORDS = dict(rte=dict(entailment="yes", not_entailment="no"), wic=YES, wsc=YES,
              copa=dict(choice1="first", choice2="second"),
@@ -102,7 +103,7 @@ def looked(model, train, held) -> dict:
                         **held_out((loss[1:] - loss[:1]).T), **dict(zip(NATS, nats))))
 
 
-def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, judge_on=("validation", "test")) -> dict:
+def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, judge_on=BOTH) -> dict:
     "Rows of some arms at one rate, and the scores of the tokens after the first training run."
     how = STUDIES[task]
     splits, one, quiet = splits_of(task, seeds, how), list(range(len(seeds))), dict(progress=False, accelerator=ALONE)
@@ -170,15 +171,15 @@ def studied(task: str, seeds: int, state: Path, encoder):
     name, how = task.replace("/", "_"), STUDIES[task]
     tries = [kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
         task, tuning_seeds(how), lr, how.get("tunes", every_arm(task)), encoder, judge_on=["validation"]))
-        for lr in how.get("rates", RATES)]
+        for lr in RATES]
     best = tuned(tries)
     best = {arm: best.get(arm, best["stage one"]) for arm in every_arm(task)}
-    for at in range(0, seeds, STEP):
-        some = list(range(at, min(at + STEP, seeds)))
+    for at in range(0, seeds, step := how.get("step", STEP)):
+        some = list(range(at, min(at + step, seeds)))
         for lr in sorted({*best.values()}):
             wanted = [a for a in best if best[a] == lr]
             kept_at(state / f"{name}-{at}-{lr}.json", lambda: measured(
-                task, some, lr, wanted, encoder, task == "subj" and at < LOOK))
+                task, some, lr, wanted, encoder, how is SUBJ and at < LOOK, how.get("judge_on", BOTH)))
 
 
 def looked_at(task: str, state: Path, encoder):
@@ -203,7 +204,8 @@ def written(state: Path, seeds: int):
             found = {k: columns(p["rows"]) for k in ("probe", "plain") for p in read(f"{name}-{k}.json")}
             if len(found) == 2: hard[task] = dict(majority=majority(task, how), **found)
             continue
-        parts = [p for at in range(0, seeds, STEP) for p in read(f"{name}-{at}-*.json")]
+        parts = [p for at in range(0, seeds, how.get("step", STEP))
+                 for p in read(f"{name}-{at}-*.json")]
         rows = [r for p in parts for r in p["rows"]]
         if {(r["arm"], r["seed"]) for r in rows} != {(a, s) for a in every_arm(task) for s in range(seeds)}: continue
         tries, score = ([r for p in own for r in p[k]] for own, k in ((read(f"{name}-tuning-*"), "rows"),
