@@ -9,7 +9,7 @@ rate that is best for the first round. Seeds that choose a rate, three or two, a
 judged on test rows that chose nothing. MiniLM has no head for masked words, so its head starts at a probe.
 
 On five tasks of SuperGLUE, two things are compared with the most frequent label, to see which tasks can tell anything
-here: a logistic regression on the un-prompted states of five seeds, and plain prompt tuning of three.
+here, with three seeds: a logistic regression on the states without a prompt, and one round of plain prompt tuning.
 
 Resumable: parts wait in results/checkpoints_pruning_tuned. Reads ../shared/data for the real tasks. Writes
 benchmarks/results/pruning_tuned.json after each task, with all tasks that are whole; the file keeps what it holds of
@@ -183,14 +183,14 @@ def studied(task: str, seeds: int, state: Path, encoder):
 
 
 def looked_at(task: str, state: Path, encoder):
-    "Of a task of SuperGLUE: plain prompt tuning of three seeds in one round, and a probe of five without a prompt."
+    "Of a task of SuperGLUE and three seeds: a probe without a prompt, and plain prompt tuning in one round."
     def probed(seed):
         own = splits_of(task, [seed], STUDIES[task])
         one, labels = {s: own[s][0] for s in ("train", "validation", "test")}, list(own["validation"][0]["label"])
         found = probe(one, own["task"], encoder)
         return dict(seed=seed, val=found["validation"]["accuracy"], test=found["test"]["accuracy"],
                     line=max(map(labels.count, {*labels})) / len(labels))
-    kept_at(state / f"{task}-probe.json", lambda: dict(rows=[probed(seed) for seed in range(5)]))
+    kept_at(state / f"{task}-probe.json", lambda: dict(rows=[probed(seed) for seed in range(3)]))
     kept_at(state / f"{task}-plain.json", lambda: measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder))
 
 
@@ -202,7 +202,7 @@ def written(state: Path, seeds: int):
         name = task.replace("/", "_")
         if task in HARD:
             found = {k: columns(p["rows"]) for k in ("probe", "plain") for p in read(f"{name}-{k}.json")}
-            if len(found) == 2: hard[task] = dict(majority=majority(task, how), **found)
+            if found: hard[task] = dict(majority=majority(task, how), **found)
             continue
         parts = [p for at in range(0, seeds, how.get("step", STEP))
                  for p in read(f"{name}-{at}-*.json")]
@@ -215,7 +215,8 @@ def written(state: Path, seeds: int):
                            rows=columns(rows), tuning=columns(tries),
                            **dict(scores=columns(score)) if score else {})
     found = beside(file, tasks, makers, STUDIES)
-    found |= dict(made=made(), superglue=found.get("superglue", {}) | hard)
+    old = found.get("superglue", {})
+    found |= dict(made=made(), superglue=old | {task: old.get(task, {}) | own for task, own in hard.items()})
     write_whole({file: json.dumps(found, separators=(",", ":")).encode()})
 
 
