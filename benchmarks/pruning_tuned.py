@@ -5,15 +5,15 @@ python benchmarks/pruning_tuned.py [nano/sentiment ... subj rte ...] [--seeds 20
 Twenty tokens from random words, no information terms, batches of 8. Every arm is trained twice with one rate: first the
 prompt, then what its arm makes of it. On nano, three epochs twice, and each arm has the rate that gives it the best
 mean accuracy on validation rows. On SUBJ, with rows of at most twelve words, five epochs twice, and all arms have the
-rate that is best for the first round. Seeds that choose a rate, three or two, are not used again. Then twenty seeds are
-judged on test rows that chose nothing. MiniLM has no head for masked words, so its head starts at a probe.
+rate that is best for the first round. Seeds that choose a rate, three or two, are not used again. Then twenty seeds,
+or ten on SUBJ, are judged on test rows that chose nothing. MiniLM has no head for masked words, so its head starts at a
+probe.
 
 On five tasks of SuperGLUE, two things are compared with the most frequent label, to see which tasks can tell anything
 here, with three seeds: a logistic regression on the states without a prompt, and one round of plain prompt tuning.
 
 Resumable: parts wait in results/checkpoints_pruning_tuned. Reads ../shared/data for the real tasks. Writes
-benchmarks/results/pruning_tuned.json after each task, with all tasks that are whole; the file keeps what it holds of
-other tasks.
+benchmarks/results/pruning_tuned.json after each task; the file keeps what it holds of other tasks.
 """
 import argparse
 import json
@@ -42,7 +42,7 @@ SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW:
 NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
-SUBJ = REAL | dict(epochs=5, held=185, tunes=["stage one"], step=2, judge_on=["test"])
+SUBJ = REAL | dict(epochs=5, held=185, tunes=["stage one"], seeds=10, step=2, judge_on=["test"])
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ) | dict.fromkeys(HARD, REAL)
 BOTH = "validation", "test"
 LOOK, LOOKED = 4, 128  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
@@ -194,36 +194,29 @@ def looked_at(task: str, state: Path, encoder):
     kept_at(state / f"{task}-plain.json", lambda: measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder))
 
 
-def written(state: Path, seeds: int):
-    "Put the parts of all whole tasks into the file, beside what it holds of other tasks."
-    tasks, makers, hard, file = {}, {}, {}, ROOT / "benchmarks/results/pruning_tuned.json"
+def written(state: Path, task: str, seeds: int):
+    "Put a task into the file, if it is whole, beside what this holds of other tasks."
+    name, how, file = task.replace("/", "_"), STUDIES[task], ROOT / "benchmarks/results/pruning_tuned.json"
     read = lambda pattern: [json.loads(f.read_text()) for f in sorted(state.glob(pattern))]
-    for task, how in STUDIES.items():
-        name = task.replace("/", "_")
-        if task in HARD:
-            found = {k: columns(p["rows"]) for k in ("probe", "plain") for p in read(f"{name}-{k}.json")}
-            if found: hard[task] = dict(majority=majority(task, how), **found)
-            continue
-        parts = [p for at in range(0, seeds, how.get("step", STEP))
-                 for p in read(f"{name}-{at}-*.json")]
-        rows = [r for p in parts for r in p["rows"]]
-        if {(r["arm"], r["seed"]) for r in rows} != {(a, s) for a in every_arm(task) for s in range(seeds)}: continue
-        tries, score = ([r for p in own for r in p[k]] for own, k in ((read(f"{name}-tuning-*"), "rows"),
-                                                                      (parts, "scores")))
-        makers[task] = parts[0]["made"]
-        tasks[task] = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in,
-                           rows=columns(rows), tuning=columns(tries),
-                           **dict(scores=columns(score)) if score else {})
-    found = beside(file, tasks, makers, STUDIES)
-    old = found.get("superglue", {})
-    found |= dict(made=made(), superglue=old | {task: old.get(task, {}) | own for task, own in hard.items()})
-    write_whole({file: json.dumps(found, separators=(",", ":")).encode()})
+    if task in HARD:
+        own = {k: columns(p["rows"]) for k in ("probe", "plain") for p in read(f"{name}-{k}.json")}
+        found = beside(file, {}, {}, STUDIES)
+        old = found.get("superglue", {})
+        found |= dict(superglue=old | {task: old.get(task, {}) | dict(majority=majority(task, how), **own)})
+    else:
+        parts = [p for at in range(0, seeds, how.get("step", STEP)) for p in read(f"{name}-{at}-*.json")]
+        rows, tries = ([r for p in own for r in p["rows"]] for own in (parts, read(f"{name}-tuning-*")))
+        score = [x for p in parts for x in p["scores"]]
+        own = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in, rows=columns(rows),
+                   tuning=columns(tries), **dict(scores=columns(score)) if score else {})
+        found = beside(file, {task: own}, {task: parts[0]["made"]}, STUDIES)
+    write_whole({file: json.dumps(found | dict(made=made()), separators=(",", ":")).encode()})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(STUDIES))
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"default: {SEEDS}; in steps of {STEP}")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"at most; default: {SEEDS}; in steps of {STEP}")
     options = parser.parse_args()
     if unknown := {*options.tasks} - {*STUDIES}: parser.error(f"unknown: {', '.join(sorted(unknown))}")
     use_threads()
@@ -231,9 +224,10 @@ def main():
     state = ROOT / "benchmarks/results/checkpoints_pruning_tuned"
     for task in options.tasks or STUDIES:
         encoder = Encoder(STUDIES[task]["encoder"])
+        seeds = min(options.seeds, STUDIES[task].get("seeds", SEEDS))
         if task in HARD: looked_at(task, state, encoder)
-        else: studied(task, options.seeds, state, encoder)
-        written(state, options.seeds)
+        else: studied(task, seeds, state, encoder)
+        written(state, task, seeds)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,14 @@ def test_a_file_is_of_todays_nano(file):
     assert made["command"].endswith("real_input.py") or made["nano"] == Encoder("nano").fingerprint["weights"]
 
 
+@pytest.mark.parametrize("file", [ASSETS / "pruning.json", ASSETS / "pruning_scores.json",
+                                  RESULTS / "pruning_tuned.json"], ids=lambda path: path.name)
+def test_each_task_says_what_made_it(file):
+    found, nano = json.loads(file.read_text()), Encoder("nano").fingerprint["weights"]
+    assert [*found["made_of"]] == [*found["tasks"]]
+    assert all(own["nano"] == nano and own["commit"] for own in found["made_of"].values())
+
+
 @pytest.mark.parametrize("file", QUESTIONS, ids=lambda path: path.name)
 def test_a_file_of_an_earlier_nano_is_read_in_its_own_section(file):
     page = (ROOT / "nbs/09_evidence.ipynb").read_text(encoding="utf-8")
