@@ -1,4 +1,5 @@
-"What made a file of results, and the threads that a script may use."
+"What made a file of results, what a file keeps of earlier runs, and the threads that a script may use."
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,13 @@ def made(*more: str) -> dict:
     versions = {p: version(p) for p in (*PACKAGES, *more)}
     return dict(command=f"python benchmarks/{name}", commit=commit, changed=changed, versions=versions,
                 processor=processor(), threads=torch.get_num_threads(), nano=Encoder("nano").fingerprint["weights"])
+
+
+def beside(file: Path, tasks: dict, makers: dict, order) -> dict:
+    "What a file holds of earlier runs, with the tasks that are whole now, and what made each."
+    old = json.loads(file.read_text()) if file.is_file() else dict(made_of={}, tasks={})
+    tasks, makers = old["tasks"] | tasks, old["made_of"] | makers
+    return old | {k: {t: own[t] for t in order if t in own} for k, own in dict(made_of=makers, tasks=tasks).items()}
 
 
 def use_threads():

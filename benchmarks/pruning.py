@@ -5,9 +5,9 @@ python benchmarks/pruning.py [--tasks sentiment relation] [--seeds 20] [--scores
 nano, five tasks, 64 rows, 20 seeds: twenty tokens from random words, no information terms, learning rate 0.01, ten
 epochs; then as many again for every arm. The last epoch counts; 400 test rows. Short prompts and fresh starts are
 trained twice too, so all arms have the same number of steps. Resumable: parts wait in results/checkpoints_pruning.
-Writes infoprompt/assets/pruning.json and pruning_scores.json after each task, with all tasks that are whole. With
---scores, only the second, which takes about ten minutes; with --speed, benchmarks/results/pruning_speed.json instead,
-which takes one.
+Writes infoprompt/assets/pruning.json and pruning_scores.json after each task, with all tasks that are whole; the
+files keep what they hold of other tasks. With --scores, only the second, which takes about ten minutes; with --speed,
+benchmarks/results/pruning_speed.json instead, which takes one.
 """
 import argparse
 import base64
@@ -17,7 +17,6 @@ import pstats
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from infoprompt.base.files import write_whole
@@ -30,7 +29,7 @@ from infoprompt.show.weights import TASKS, t_interval
 from infoprompt.engine.instruments import gradient_of
 from infoprompt.study.pruning import again, informed, removal, shares
 from infoprompt.study.sweeps import Alone
-from made import made
+from made import beside, made
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS, STEP, EPOCHS, LR, N, CUT, HELD, LOOK = range(20), 5, 10, .01, 20, 16, 400, 128
@@ -62,6 +61,16 @@ def arms(model, start, train, seed: int) -> dict:
     return found | {(name, CONTROL): m for name, m in more.items()}
 
 
+def held_out(gaps) -> dict:
+    "Each token's mean change over held-out rows and its interval, from (row, n_prompt)."
+    return dict(zip(("held", "held_low", "held_high"), torch.tensor([t_interval(x) for x in gaps.T.numpy()]).T))
+
+
+def rounded(found: dict) -> dict:
+    "Lists of numbers with three digits."
+    return {k: [float(f"{v:.3g}") for v in x.tolist()] for k, x in found.items()}
+
+
 def scores(models, which, splits) -> list[dict]:
     "Of each model: scores of its tokens, and what removing them does."
     on_train, on_test = (removal(models, splits[s], which) for s in ("train", "look"))
@@ -69,16 +78,14 @@ def scores(models, which, splits) -> list[dict]:
     for model, w, exact, held in zip(models, which, on_train, on_test):
         each = slopes(model, splits["train"][w], CUT)
         token, steps = each.sum(-1), model.history.groupby("quantity")["value"].mean()
-        ends = np.array([t_interval(x) for x in held.T.numpy()])
-        nats = dict(zip(NATS, informed(model, splits["told"][w], NATS.values()))) if "told" in splits else {}
+        nats = dict(zip(NATS, informed(model, splits["told"][w], NATS.values())))
         found = dict(first=token.abs().mean(0), first_a=token[::2].abs().mean(0), first_b=token[1::2].abs().mean(0),
                      signed=token.mean(0), signed_a=token[::2].mean(0), signed_b=token[1::2].mean(0),
                      path=torch.tensor([steps.get(f"path_{i}", float("nan")) for i in range(N)]),
                      norm=model.prompt.detach().norm(dim=1),
                      exact=exact.mean(0), exact_a=exact[::2].mean(0), exact_b=exact[1::2].mean(0),
-                     held=torch.tensor(ends[:, 0]), held_low=torch.tensor(ends[:, 1]),
-                     held_high=torch.tensor(ends[:, 2]), **nats)
-        out.append({k: [float(f"{v:.3g}") for v in x.tolist()] for k, x in found.items()}
+                     **held_out(held), **nats)
+        out.append(rounded(found)
                    | dict(pieces=[[float(f"{v:.2g}") for v in row] for row in each.abs().mean(0).tolist()]))
     return out
 
@@ -193,7 +200,7 @@ def columns(rows: list[dict]) -> dict:
 
 
 def written(state: Path, seeds, names):
-    "Put the parts of all whole tasks into the files."
+    "Put the parts of all whole tasks into the files, beside what these hold of other tasks."
     def parts(name):
         files = {t: [state / f"{name}-{t}-{seeds[at]}.json" for at in range(0, len(seeds), STEP)] for t in TASKS}
         return {t: [json.loads(f.read_text()) for f in fs] for t, fs in files.items() if all(f.is_file() for f in fs)}
@@ -205,9 +212,10 @@ def written(state: Path, seeds, names):
     score = lambda p: columns([{k: v for k, v in s.items() if k != "pieces"} for x in p for s in x["scores"]])
     for name in names:
         whole, of = parts(name), dict(pruning=one, pruning_scores=score)[name]
+        file, makers = ROOT / f"infoprompt/assets/{name}.json", {t: p[0]["made"] for t, p in whole.items()}
         prompts = [x for p in whole.values() for part in p for x in part.get("prompts", ())]
-        found = dict(made=next(iter(whole.values()))[0]["made"], tasks={t: of(p) for t, p in whole.items()})
-        write_whole({ROOT / f"infoprompt/assets/{name}.json": json.dumps(
+        found = beside(file, {t: of(p) for t, p in whole.items()}, makers, TASKS) | dict(made=[*makers.values()][-1])
+        write_whole({file: json.dumps(
             found | dict(shown=prompts[0]) if prompts else found, separators=(",", ":")).encode()})
 
 

@@ -1,41 +1,51 @@
-"""Pruned prompts where every arm has a learning rate of its own: nano with 256 rows, MiniLM on real tasks.
+"""Pruned prompts whose learning rate was tuned: nano with 256 rows, MiniLM on real tasks.
 
-python benchmarks/pruning_tuned.py [nano/sentiment ... subj sst2] [--seeds 20]
+python benchmarks/pruning_tuned.py [nano/sentiment ... subj rte ...] [--seeds 20]
 
-Twenty tokens from random words, no information terms, batches of 8, three epochs twice. MiniLM has no head for masked
-words, so its head starts at a probe. Every arm is trained twice with one rate: first the prompt, then what its arm
-makes of it. The rate is the one of RATES with the best mean accuracy on validation rows over two or three seeds that
-are not used again; each arm chooses among the same rates over the same seeds. Then twenty seeds are judged on test
-rows that chose nothing. On five tasks of SuperGLUE, plain prompt tuning of three seeds is compared with the most
-frequent label, to see which of them can tell anything here.
+Twenty tokens from random words, no information terms, batches of 8. Every arm is trained twice with one rate: first the
+prompt, then what its arm makes of it. On nano, three epochs twice, and each arm has the rate that gives it the best
+mean accuracy on validation rows. On SUBJ, with rows of at most twelve words, five epochs twice, and all arms have the
+rate that is best for the first round. Seeds that choose a rate, three or two, are not used again. Then twenty seeds,
+or ten on SUBJ, are judged on test rows that chose nothing. MiniLM has no head for masked words, so its head starts at a
+probe.
+
+On five tasks of SuperGLUE, two things are compared with the most frequent label, to see which tasks can tell anything
+here, with three seeds: a logistic regression on the states without a prompt, and one round of plain prompt tuning.
 
 Resumable: parts wait in results/checkpoints_pruning_tuned. Reads ../shared/data for the real tasks. Writes
-benchmarks/results/pruning_tuned.json after each task, with all tasks that are whole.
+benchmarks/results/pruning_tuned.json after each task; the file keeps what it holds of other tasks.
 """
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
-import torch
 from datasets import Dataset, DatasetDict
+from torch.nn.functional import cross_entropy
 
 from infoprompt.base.files import write_whole
 from infoprompt.core import InfoPromptModel, Task, load_data
 from infoprompt.data.sources import read_splits
 from infoprompt.method.encoders import Encoder
+from infoprompt.engine.masks import slopes
 from infoprompt.show.weights import TASKS
-from infoprompt.study.pruning import again, shares
-from pruning import CUT, N, ROOT, SETTINGS, ALONE, columns, first_stage, judged, scores
-from made import made, use_threads
+from infoprompt.study.experiments import probe
+from infoprompt.study.pruning import again, nats_without, shares, without
+from infoprompt.theory.estimates import states_of
+from pruning import ALONE, CUT, N, NATS, ROOT, SETTINGS, columns, first_stage, held_out, judged, rounded
+from real_terms import short
+from made import beside, made, use_threads
 
 DATA = ROOT.parent / "shared/data"
 SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW: shares that are removed
 NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
-STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=REAL, sst2=REAL) | dict.fromkeys(HARD, REAL)
-LOOK, LOOKED = 5, 64  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
+SUBJ = REAL | dict(epochs=5, held=185, tunes=["stage one"], seeds=10, step=2, judge_on=["test"])
+STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ) | dict.fromkeys(HARD, REAL)
+BOTH = "validation", "test"
+LOOK, LOOKED = 4, 128  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
 YES = dict(false="no", true="yes")
 WORDS = dict(rte=dict(entailment="yes", not_entailment="no"), wic=YES, wsc=YES,
              copa=dict(choice1="first", choice2="second"),
@@ -58,8 +68,9 @@ def of_superglue(name: str) -> tuple:
 
 def splits_of(task: str, seeds, how: dict) -> dict:
     "train, validation: one data set a seed; test: the same rows for all."
-    source = None if how["encoder"] == "nano" else str(DATA / task)
-    task, source = of_superglue(task) if task in HARD else (task, source)
+    source = None
+    if task in HARD: task, source = of_superglue(task)
+    elif how["encoder"] != "nano": source = short(task)
     data = [load_data(task, how["shots"], s, data=source, uneven=True) for s in seeds]
     test = data[0]["test"].shuffle(seed=0)
     test = test.select(range(min(how["held"], len(test))))
@@ -81,7 +92,18 @@ def arms(how: dict) -> dict:
                                             if k in how.get("more", ())}
 
 
-def measured(task: str, seeds, lr: float, wanted, encoder, look: int = 0, judge_on=("validation", "test")) -> dict:
+def looked(model, train, held) -> dict:
+    "Of one model: its tokens' scores, and what removing each does to the loss and to what the states know."
+    many, params, rows = without(model, held)
+    z, y, each = states_of(many, params, rows), rows.labels()[0], slopes(model, train, CUT).sum(-1)
+    said = model.conclude(params, {}, params["prompt"][:, None], z)["logits"].detach()
+    loss = cross_entropy(said.movedim(-1, 1), y.expand(len(z), -1), reduction="none")
+    nats = nats_without(z.numpy(), y.numpy(), NATS.values())
+    return rounded(dict(first=each.abs().mean(0), signed=each.mean(0), norm=model.prompt.detach().norm(dim=1),
+                        **held_out((loss[1:] - loss[:1]).T), **dict(zip(NATS, nats))))
+
+
+def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, judge_on=BOTH) -> dict:
     "Rows of some arms at one rate, and the scores of the tokens after the first training run."
     how = STUDIES[task]
     splits, one, quiet = splits_of(task, seeds, how), list(range(len(seeds))), dict(progress=False, accelerator=ALONE)
@@ -98,8 +120,8 @@ def measured(task: str, seeds, lr: float, wanted, encoder, look: int = 0, judge_
         models = new(N)
         first_stage(models, seeds, splits["train"], how["epochs"], lr)
         if "stage one" in wanted: note("stage one", one, models)
-        held = [d.select(range(LOOKED)) for d in splits["test"]] if look else None
-        if look: found = scores(models[:look], one, splits | dict(look=held))
+        if look: found = [dict(seed=s, **looked(m, splits["train"][i], splits["test"][i].select(range(LOOKED))))
+                          for i, (s, m) in enumerate(zip(seeds, models))]
         every = [(arm, i, m.prune(d, **shares(ratio, N, cut=CUT), cut=CUT, by=by.get("by", "importance"),
                                   seed=s + 1000 * by.get("draw", 0)))
                  for arm, (ratio, by) in cuts.items()
@@ -107,10 +129,10 @@ def measured(task: str, seeds, lr: float, wanted, encoder, look: int = 0, judge_
         if every: again([m for *_, m in every], splits["train"], None, which=[i for _, i, _ in every], **quiet)
         for arm in cuts: note(arm, *zip(*((i, m) for name, i, m in every if name == arm)))
     if "short" in wanted:
-        short = new(round(N * (1 - KEEP)))
-        first_stage(short, seeds, splits["train"], how["epochs"], lr)
-        again(short, splits["train"], None, which=one, **quiet)
-        note("short", one, short)
+        short_ones = new(round(N * (1 - KEEP)))
+        first_stage(short_ones, seeds, splits["train"], how["epochs"], lr)
+        again(short_ones, splits["train"], None, which=one, **quiet)
+        note("short", one, short_ones)
     return dict(rows=rows, scores=found)
 
 
@@ -134,69 +156,78 @@ def tuned(parts) -> dict:
     rows, best = [r for p in parts for r in p["rows"]], {}
     for arm in dict.fromkeys(r["arm"] for r in rows):
         own = lambda lr, k: [r[k] for r in rows if (r["arm"], r["lr"]) == (arm, lr)]
-        best[arm] = max(RATES, key=lambda lr: (round(sum(own(lr, "val")), 6), -sum(own(lr, "val_loss"))))
+        best[arm] = max(sorted({r["lr"] for r in rows}),
+                        key=lambda lr: (round(sum(own(lr, "val")), 6), -sum(own(lr, "val_loss"))))
     return best
 
 
 def every_arm(task: str) -> list:
-    "The arms of a task; that of one round is left out where rows cost much."
-    return [*arms(STUDIES[task]), "short", *["stage one"] * (STUDIES[task] is NANO)]
+    "The arms of a task."
+    return [*arms(STUDIES[task]), "short", "stage one"]
 
 
 def studied(task: str, seeds: int, state: Path, encoder):
-    "Tune the rates of a task, then run its arms."
+    "Tune the rates of a task, then run its arms; an arm that was not tuned has the rate of the first round."
     name, how = task.replace("/", "_"), STUDIES[task]
     tries = [kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
-        task, tuning_seeds(how), lr, every_arm(task), encoder, judge_on=["validation"])) for lr in RATES]
+        task, tuning_seeds(how), lr, how.get("tunes", every_arm(task)), encoder, judge_on=["validation"]))
+        for lr in RATES]
     best = tuned(tries)
-    for at in range(0, seeds, STEP):
-        some = list(range(at, min(at + STEP, seeds)))
-        for lr in RATES:
+    best = {arm: best.get(arm, best["stage one"]) for arm in every_arm(task)}
+    for at in range(0, seeds, step := how.get("step", STEP)):
+        some = list(range(at, min(at + step, seeds)))
+        for lr in sorted({*best.values()}):
             wanted = [a for a in best if best[a] == lr]
-            look = LOOK if how is REAL and best["continued"] == lr and not at else 0
-            if wanted: kept_at(state / f"{name}-{at}-{lr}.json",
-                               lambda: measured(task, some, lr, wanted, encoder, look))
+            kept_at(state / f"{name}-{at}-{lr}.json", lambda: measured(
+                task, some, lr, wanted, encoder, how is SUBJ and at < LOOK, how.get("judge_on", BOTH)))
 
 
-def plain(task: str, encoder) -> dict:
-    "Plain prompt tuning of a task of SuperGLUE, one round: rows of three seeds."
-    return measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder)
+def looked_at(task: str, state: Path, encoder):
+    "Of a task of SuperGLUE and three seeds: a probe without a prompt, and plain prompt tuning in one round."
+    def probed(seed):
+        own = splits_of(task, [seed], STUDIES[task])
+        one, labels = {s: own[s][0] for s in ("train", "validation", "test")}, list(own["validation"][0]["label"])
+        found = probe(one, own["task"], encoder)
+        return dict(seed=seed, val=found["validation"]["accuracy"], test=found["test"]["accuracy"],
+                    line=max(map(labels.count, {*labels})) / len(labels))
+    kept_at(state / f"{task}-probe.json", lambda: dict(rows=[probed(seed) for seed in range(3)]))
+    kept_at(state / f"{task}-plain.json", lambda: measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder))
 
 
-def written(state: Path, seeds: int):
-    "Put the parts of all whole tasks into the file."
-    tasks, hard = {}, {}
-    for task, how in STUDIES.items():
-        name = task.replace("/", "_")
-        if task in HARD:
-            if (file := state / f"{name}-plain.json").is_file():
-                hard[task] = dict(majority=majority(task, how), rows=columns(json.loads(file.read_text())["rows"]))
-            continue
-        parts = [json.loads(f.read_text()) for at in range(0, seeds, STEP) for f in state.glob(f"{name}-{at}-*.json")]
-        rows = [r for p in parts for r in p["rows"]]
-        if {(r["arm"], r["seed"]) for r in rows} != {(a, s) for a in every_arm(task) for s in range(seeds)}: continue
-        tries = [r for f in state.glob(f"{name}-tuning-*.json") for r in json.loads(f.read_text())["rows"]]
-        score = [{k: v for k, v in s.items() if k != "pieces"} for p in parts for s in p["scores"]]
-        tasks[task] = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in,
-                           rows=columns(rows), tuning=columns(tries),
-                           **dict(scores=columns(score)) if score else {})
-    write_whole({ROOT / "benchmarks/results/pruning_tuned.json": json.dumps(
-        dict(made=made(), tasks=tasks, superglue=hard), separators=(",", ":")).encode()})
+def written(state: Path, task: str, seeds: int):
+    "Put a task into the file, if it is whole, beside what this holds of other tasks."
+    name, how, file = task.replace("/", "_"), STUDIES[task], ROOT / "benchmarks/results/pruning_tuned.json"
+    read = lambda pattern: [json.loads(f.read_text()) for f in sorted(state.glob(pattern))]
+    if task in HARD:
+        own = {k: columns(p["rows"]) for k in ("probe", "plain") for p in read(f"{name}-{k}.json")}
+        found = beside(file, {}, {}, STUDIES)
+        old = found.get("superglue", {})
+        found |= dict(superglue=old | {task: old.get(task, {}) | dict(majority=majority(task, how), **own)})
+    else:
+        parts = [p for at in range(0, seeds, how.get("step", STEP)) for p in read(f"{name}-{at}-*.json")]
+        rows, tries = ([r for p in own for r in p["rows"]] for own in (parts, read(f"{name}-tuning-*")))
+        score = [x for p in parts for x in p["scores"]]
+        own = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in, rows=columns(rows),
+                   tuning=columns(tries), **dict(scores=columns(score)) if score else {})
+        found = beside(file, {task: own}, {task: parts[0]["made"]}, STUDIES)
+    write_whole({file: json.dumps(found | dict(made=made()), separators=(",", ":")).encode()})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(STUDIES))
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"default: {SEEDS}; in steps of {STEP}")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"at most; default: {SEEDS}; in steps of {STEP}")
     options = parser.parse_args()
     if unknown := {*options.tasks} - {*STUDIES}: parser.error(f"unknown: {', '.join(sorted(unknown))}")
     use_threads()
+    os.chdir(ROOT)
     state = ROOT / "benchmarks/results/checkpoints_pruning_tuned"
     for task in options.tasks or STUDIES:
         encoder = Encoder(STUDIES[task]["encoder"])
-        if task in HARD: kept_at(state / f"{task}-plain.json", lambda: plain(task, encoder))
-        else: studied(task, options.seeds, state, encoder)
-        written(state, options.seeds)
+        seeds = min(options.seeds, STUDIES[task].get("seeds", SEEDS))
+        if task in HARD: looked_at(task, state, encoder)
+        else: studied(task, seeds, state, encoder)
+        written(state, task, seeds)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from datasets import load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 
 from conftest import ROOT
 from infoprompt.base.files import read_whole
@@ -18,6 +18,7 @@ from infoprompt.method.encoders import Encoder
 from infoprompt.nano.grammar import CUES, NANO_TASKS, QUESTIONS
 from infoprompt.nano.pretrain import nano_path
 from infoprompt.show.weights import read_runs
+from infoprompt.study.pruning import informed, removal
 
 SCRIPTS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"made"}
 
@@ -414,9 +415,14 @@ def test_pruning_transfer(script):
 def test_pruning_tuned(script):
     few = dict(encoder="nano", shots=8, epochs=1, held=12, validation=8, tuning=1, more=("random 1",))
     module, project = script("pruning_tuned", "nano/sentiment", "--seeds", "2", STEP=1, NANO=few,
-                             STUDIES={"nano/sentiment": few})
+                             STUDIES={"nano/sentiment": few, "subj": few})
+    earlier = dict(made_of=dict(subj="earlier"), tasks=dict(subj="kept"), superglue=dict(wic="kept"))
+    (project / "benchmarks/results/pruning_tuned.json").write_text(json.dumps(earlier))
     module.main()
-    found = held(project, "benchmarks/results/pruning_tuned.json")["tasks"]["nano/sentiment"]
+    file = held(project, "benchmarks/results/pruning_tuned.json")
+    assert file["tasks"]["subj"] == file["superglue"]["wic"] == "kept" and file["made_of"]["subj"] == "earlier"
+    assert [*file["tasks"]] == [*file["made_of"]] == ["nano/sentiment", "subj"]
+    found = file["tasks"]["nano/sentiment"]
     rows, tuning = found["rows"], found["tuning"]
     assert sorted({*rows["arm"]}) == ["continued", "importance", "random 0", "random 1", "reversed", "short",
                                       "stage one"]
@@ -424,6 +430,33 @@ def test_pruning_tuned(script):
     best = {arm: max((v, -l, lr) for a, v, l, lr in zip(*(tuning[k] for k in ("arm", "val", "val_loss", "lr")))
                      if a == arm)[2] for arm in {*rows["arm"]}}
     assert all(best[arm] == lr for arm, lr in zip(rows["arm"], rows["lr"]))
+
+
+def test_pruning_tuned_looks_once_at_what_two_functions_tell(script):
+    module, _ = script("pruning_tuned")
+    data = load_data("nano/sentiment", 16, 0)
+    model = module.InfoPromptModel(Encoder("nano"), "nano/sentiment", n_prompt=4, seed=0, **module.SETTINGS)
+    module.first_stage([model], [0], [data["train"]], 1)
+    rows = data["test"].select(range(24))
+    found = module.looked(model, data["train"], rows)
+    gaps = removal([model], rows)[0].mean(0)
+    assert found["held"] == pytest.approx(gaps.tolist(), rel=.01) and found["held_low"] < found["held"]
+    assert found["nats"] == pytest.approx(informed(model, rows)[0].tolist(), rel=.01)
+
+
+def test_a_task_of_superglue_is_looked_at_with_and_without_a_prompt(script):
+    pairs = [(f"it is {word} .", f"it is {other} .") for word, other in zip(["good", "bad", "new", "old"] * 8,
+                                                                        ["good", "bad", "old", "new"] * 8)]
+    rows = Dataset.from_list([dict(text=a, pair=b, label="yes" if a == b else "no") for a, b in pairs])
+    module, project = script("pruning_tuned", "rte", HARD=("rte",), SEEDS=1)
+    few = dict(encoder="nano", shots=8, epochs=1, held=8, validation=8)
+    task = module.Task("rte", ("text", "pair"), verbalizer=dict(yes="not", no="and"))
+    module.STUDIES = {"rte": few}
+    module.of_superglue = lambda name: (task, DatasetDict(train=rows, test=rows))
+    module.main()
+    found = held(project, "benchmarks/results/pruning_tuned.json")["superglue"]["rte"]
+    assert found["majority"] >= .5 and len(found["probe"]["val"]) == 3 and {*found["plain"]["arm"]} == {"stage one"}
+    assert all(0 < line < 1 for line in found["probe"]["line"])
 
 
 def test_optimizers(script):

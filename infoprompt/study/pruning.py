@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'RATIOS', 'ARMS', 'STOPS', 'NAMED', 'RANKS', 'shares', 'again', 'search', 'stored', 'runs', 'score_of',
-           'chosen', 'against', 'fig_pruned', 'without', 'removal', 'informed', 'fig_tokens', 'rank']
+           'chosen', 'against', 'fig_pruned', 'without', 'removal', 'nats_without', 'informed', 'fig_tokens', 'rank']
 
 # %% ../../nbs/12_pruning.ipynb #827d5ba3
 import json
@@ -213,16 +213,24 @@ def removal(
     return torch.stack(out)
 
 # %% ../../nbs/12_pruning.ipynb #7b1f0a53
+def nats_without(
+    z,  # (run, row, d) states of the whole prompt and of prompts that lack something
+    y,  # (row,) labels, whole numbers
+    parts=(slice(None),),  # of the rows, each judged by itself
+) -> torch.Tensor:  # (part, run - 1) change of `probe_nats` from the first run, nats
+    "What the label loses, or gains, where something is missing."
+    nats = torch.tensor([[probe_nats(own[part], y[part]) for own in z] for part in parts])
+    return nats[:, 1:] - nats[:, :1]
+
+# %% ../../nbs/12_pruning.ipynb #7b1f0a57
 def informed(
     model,  # with its mask on
     data,  # labelled rows that neither trained nor chose
     parts=(slice(None),),  # of the rows, each judged by itself
-) -> torch.Tensor:  # (part, n_prompt) rise of `probe_nats` where the token is blank, nats
+) -> torch.Tensor:  # (part, n_prompt) change of `probe_nats` where the token is blank, nats
     "What each token's removal does to the information that z holds about the label."
     many, params, rows = without(model, data)
-    z, y = states_of(many, params, rows).cpu().numpy(), rows.labels()[0].numpy()
-    nats = torch.tensor([[probe_nats(own[part], y[part]) for own in z] for part in parts])
-    return nats[:, 1:] - nats[:, :1]
+    return nats_without(states_of(many, params, rows).cpu().numpy(), rows.labels()[0].numpy(), parts)
 
 # %% ../../nbs/12_pruning.ipynb #b6b42f98
 def fig_tokens(
