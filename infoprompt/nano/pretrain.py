@@ -96,7 +96,7 @@ def options(attribute):
 ENDINGS = 's', 'd', 'ed'
 
 def pieces(word, words, whole):
-    "The pieces of one of the words: a known word and an ending, or two parts of a long word; some words stay whole"
+    "The pieces of one of the words: a known word and its ending, or two parts of a long word; some words stay whole"
     if word in whole: return [word]
     for stem, end in ((word.removesuffix(e), e) for e in ENDINGS if word.endswith(e)):
         if stem in words: return [*pieces(stem, words, whole), '##' + end]
