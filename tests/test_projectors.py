@@ -10,6 +10,7 @@ from infoprompt.engine.anchors import anchor_projector, anchors
 from infoprompt.engine.projectors import ByDistance, ByTask, fit_projector, load_projector, new_projector
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
+from infoprompt.show.travel import CARRIED, SPLITS, carried, fig_carried
 from small import NANO
 
 WIDE = Encoder("nano-wide")
@@ -48,7 +49,8 @@ def test_the_loss_is_that_of_a_model_that_wears_the_carried_prompt(data):
 
 def test_training_by_distance_is_plain_regression():
     start, end = starts(NANO, 2, 3), starts(WIDE, 2, 3)
-    made = fit_projector(start, NANO, WIDE, by="distance", shape="vector", ends=end, lrs=[2e-3], epochs=3, batch_size=99)
+    how = dict(by="distance", shape="vector", lrs=[2e-3], epochs=3, batch_size=99)
+    made = fit_projector(start, NANO, WIDE, ends=end, **how)
     plain, unit = new_projector(NANO, WIDE, 2, "vector"), WIDE.words.std()
     opt = torch.optim.AdamW(plain.parameters(), lr=2e-3, weight_decay=0)
     whole = torch.cat([*start.values()]).requires_grad_(False), torch.cat([*end.values()])
@@ -131,8 +133,8 @@ def test_a_projector_of_other_encoders_is_refused(tmp_path):
     (dict(by="distance", ends={"nano/topic": torch.ones(3, 4, 96)}), "missing, fewer or longer"),
     (dict(data={"nano/topic": [dict(text="the soup")]}), "have no labels")])
 def test_what_cannot_be_fitted(change, says, data):
-    given = dict(prompts={"nano/topic": torch.ones(2, 4, 64)}, source=NANO, target=WIDE, data=data, lrs=[1e-3], epochs=1)
-    with pytest.raises(InputError, match=says) as told: fit_projector(**given | change)
+    given = dict(prompts={"nano/topic": torch.ones(2, 4, 64)}, source=NANO, target=WIDE, data=data)
+    with pytest.raises(InputError, match=says) as told: fit_projector(**given | change, lrs=[1e-3], epochs=1)
     assert "\n" not in str(told.value)
 
 
@@ -153,3 +155,17 @@ def test_distances_are_in_variances_of_words():
     one, way = new_projector(NANO, WIDE, 2), ByDistance(start, end, WIDE)
     apart = one(torch.cat([*start.values()])) - torch.cat([*end.values()])
     torch.testing.assert_close(way.loss(one, range(2)), apart.square().mean() / WIDE.words.var())
+
+
+def test_the_figure_shows_what_is_stored():
+    table, texts = carried()
+    for target in texts:
+        for name, way in CARRIED.items():
+            for said, split in SPLITS.items():
+                fig = fig_carried(target, name, said, 2)
+                part = table.query("target == @target and way == @way and split == @split and what == 'its prompt'")
+                dots, cells = fig.data
+                shown = dots.x[dots.y.index("carried prompt")]
+                assert len(part) == 20 and shown == pytest.approx(part["score"].mean(), abs=1e-3)
+                assert all(abs(sum(row) - 1) < .01 for row in cells.z) and len(cells.z) == 4
+                assert ("random words, carried" in dots.y) == way.startswith("task") and target in fig.layout.title.text
