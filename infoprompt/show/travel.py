@@ -195,8 +195,8 @@ def win_odds(
     return first / first.sum()
 
 # %% ../../nbs/reference/show/travel.ipynb #70d00002
-CARRIED = {"by task, each vector alone": "task, vector", "by task, as a whole": "task, flat",
-           "by distance, each vector alone": "distance, vector", "by distance, as a whole": "distance, flat",
+CARRIED = {"by task, as a whole": "task, flat", "by task, each vector alone": "task, vector",
+           "by distance, as a whole": "distance, flat", "by distance, each vector alone": "distance, vector",
            "by anchor words": "anchors"}
 SPLITS = {"of its type too": "same type", "of other types only": "other type"}
 
@@ -225,8 +225,8 @@ def carried_beside(
 
 # %% ../../nbs/reference/show/travel.ipynb #70d00005
 def fig_carried(
-    target:str="topic",  # a task whose answers are stored
-    way:str="by task, each vector alone",  # a key of `CARRIED`
+    target:str="sentiment-food",  # a task whose answers are stored
+    way:str="by task, as a whole",  # a key of `CARRIED`
     split:str="of its type too",  # a key of `SPLITS`
     text:int=1,  # number of the text, from 1
 ) -> go.Figure:
