@@ -77,9 +77,9 @@ def test_the_rate_is_chosen_on_what_was_held_back():
 
 def test_training_by_task_helps_the_tasks(data):
     prompts = starts(NANO)
-    made = fit_projector(prompts, NANO, WIDE, data=data, shape="vector", lrs=[5e-3], epochs=12)
+    made = fit_projector(prompts, NANO, WIDE, data=data, lrs=[5e-3], epochs=30)
     way = ByTask(prompts, data, WIDE)
-    assert way.judge(made) < way.judge(new_projector(NANO, WIDE, 4, "vector")) - .1
+    assert way.judge(made) < way.judge(new_projector(NANO, WIDE, 4)) - .3
     assert made.facts["by"] == "task" and made.facts["tasks"] == [*TASKS]
     assert not any(p.requires_grad for p in made.parameters())
 

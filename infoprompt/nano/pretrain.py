@@ -317,7 +317,7 @@ def main(args=None):
                                 description='Write the corpus, pretrain an encoder, save it.')
     p.add_argument('--encoder', default='nano', choices=[*MADE], help='which encoder')
     p.add_argument('--out', help='folder for the files (default: the one in the package)')
-    p.add_argument('--steps', type=int, help='of AdamW (nano: 14,000, nano-wide: 10,000)')
+    p.add_argument('--steps', type=int, help='of AdamW (nano: 14,000, nano-wide: 10,000; 20 to 25 minutes of one core)')
     p.add_argument('--batch', type=int, default=160, help='rows in a step')
     p.add_argument('--lr', type=float, default=3e-3, help='peak learning rate')
     p.add_argument('--seed', type=int, help='of start, texts and order (nano: 0, nano-wide: 1)')
