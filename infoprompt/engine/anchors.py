@@ -30,8 +30,8 @@ def anchor_projector(
     "Carry each vector to where its cosines with the words that both encoders know are the same (after PTfer)."
     words = anchors(source, target) if words is None else words
     if len(words) < target.d_in:
-        raise InputError(f"the encoders {source.name!r} and {target.name!r} share {len(words)} anchor words, and a vector "
-                         f"of {target.d_in} numbers needs as many: train a projector with fit_projector")
+        raise InputError(f"the encoders {source.name!r} and {target.name!r} share {len(words)} anchor words, and a "
+                         f"vector of {target.d_in} numbers needs as many: train a projector with fit_projector")
     there, here = (e.words[e.tokenizer.convert_tokens_to_ids(words)] for e in (source, target))
     made = Projector(dict(shape="anchors", d_source=source.d_in, d_target=target.d_in, n_prompt=0, hidden=0,
                           by="anchors", tasks=[], **between(source, target)))
