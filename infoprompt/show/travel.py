@@ -249,8 +249,8 @@ def fig_carried(
         xaxis2=dict(domain=[.66, 1], side="bottom"), yaxis2=dict(anchor="x2", autorange="reversed"))
     fig.update_yaxes(autorange="reversed")
     row, word = told["rows"][text - 1], dict(zip(told["labels"], told["words"]))
-    says = ("{target}: own prompt {own:.2f}, carried {carried:.2f} ({low:.2f} to {high:.2f}), random words {blank:.2f}; on "
-            "the right, answers to “{text}”; the right one is {word}")
+    says = ("{target}: own prompt {own:.2f}, carried {carried:.2f} ({low:.2f} to {high:.2f}), random words "
+            "{blank:.2f}; on the right, answers to “{text}”; the right one is {word}")
     own, there, blank = (found[n] for n in ("own prompt", "carried prompt", "random words"))
     return say(fig, says, "Dots for scores with 95 % intervals over 20 seeds, and a table of how probable each answer "
                "is under four prompts. " + says, target=target, own=own[0], carried=there[0], low=there[1],
