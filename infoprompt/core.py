@@ -38,7 +38,7 @@ class InfoPromptModel(Objective, ModelHubMixin, library_name="infoprompt", tags=
     "A soft prompt and a head on a frozen encoder: fit, predict, evaluate, save, load (arguments: see `Objective`)."
     def __init__(
         self,
-        encoder="nano",  # "nano", "minilm", a folder, a hub id ("roberta-large"), or an `Encoder` to share
+        encoder="nano",  # "nano", "nano-wide", "minilm", a folder, a hub id, or an `Encoder` to share
         task="nano/sentiment",  # a name in `tasks.TASKS`, a `Task`, or its dict
         **settings,  # of `Objective`: n_prompt, beta, gamma, k, init, prompt, seed, critics and negatives
     ):

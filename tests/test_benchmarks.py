@@ -560,6 +560,31 @@ def test_minilm_travel(script, tmp_path, shared_data):
     module.main()
 
 
+def test_projectors(script):
+    script("transfer", EPOCHS=1, SHOTS=8, JUDGED=8, RATES=(.01, .02))
+    chosen = "tense-fact", "topic", "relation-place", "relation-firm"
+    few = dict(FIT=dict(task=1, distance=1), PROJECTOR_RATES=(1e-3,))
+    module, project = script("projectors", "--tasks", *chosen, "--seeds", "2", **few)
+    (project / "infoprompt/assets/transfer_prompts.safetensors").write_bytes(
+        (ROOT / "infoprompt/assets/transfer_prompts.safetensors").read_bytes())
+    turns, types = [[*chosen[::2]], [*chosen[1::2]]], [[*chosen[:2]], [*chosen[2:]]]
+    assert module.splits(chosen) == [*(("same type", t) for t in turns), *(("other type", t) for t in types)]
+    module.main()
+    table = pd.read_parquet(project / "infoprompt/assets/carried.parquet")
+    ways = {"task, flat": 3, "task, vector": 3, "distance, flat": 1, "distance, vector": 1, "anchors": 1,
+            "random, flat": 1, "random, vector": 1}
+    for (way, target, split), part in table[table["split"] != "none"].groupby(["way", "target", "split"]):
+        assert len(part) == 2 * ways[way] and target in chosen
+    assert set(table.query("split == 'none'")["way"]) == {"own", "untrained", "majority", "own of another task"}
+    facts, prompts = read_whole(project / "infoprompt/assets/carried_prompts.safetensors")
+    assert set(prompts) == set(chosen) and all(p.shape == (2, 4, 96) for p in prompts.values())
+    texts = held(project, "infoprompt/assets/carried_answers.json")["tasks"]
+    assert set(texts) == {"topic"} and all(abs(sum(p) - 1) < .01 for x in texts["topic"]["chances"].values() for p in x)
+    before = {p: p.stat().st_mtime_ns for p in (project / "benchmarks/results/checkpoints_projectors").iterdir()}
+    module.main()
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
 def test_training_run(script):
     module, project = script("training_run", SEEDS=range(1), SHOTS=8, EPOCHS=1)
     module.main()

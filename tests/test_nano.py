@@ -6,13 +6,18 @@ from collections import Counter
 import pytest, torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from infoprompt.method.encoders import Encoder
 from infoprompt.nano import grammar, pretrain as nano
+from infoprompt.nano.family import FAMILY, family_rows
 from infoprompt.nano.pretrain import NANO_TASKS, cloze_accuracy, nano_path, sentences
 
 TASKS = [*NANO_TASKS, 'entities']
 PAIRS = 'paraphrase', 'entailment'
 REACHED = dict(sentiment=1.00, topic=1.00, tense=1.00, country=1.00, acceptability=0.93, paraphrase=0.92,
                entailment=0.91, relation=1.00)
+
+
+WIDE_REACHED = REACHED | dict(acceptability=.99, paraphrase=.88, entailment=.90)
 
 
 @pytest.fixture(scope='module')
@@ -123,20 +128,23 @@ def rows():
     return found
 
 
-def test_the_texts_that_nano_read_hold_no_row_of_a_task(rows):
-    settings = inspect.signature(nano.pretrain).parameters
-    banks = nano.banks(settings['seed'].default, settings['n_bank'].default)
+@pytest.mark.parametrize('name', nano.MADE)
+def test_the_texts_that_an_encoder_read_hold_no_row_of_a_task(rows, name):
+    banks = nano.banks(nano.MADE[name]['seed'], inspect.signature(nano.pretrain).parameters['n_bank'].default)
     assert [len(bank) for bank in banks] == [100_000] * 3
     read = {tail for text, second, _ in sum(banks, []) for words in (text, second or ()) for tail in ends_of(words)
             if tail in rows}
     assert not read
 
 
-def test_the_written_corpus_holds_no_row_of_a_task(rows):
+@pytest.mark.parametrize('name', nano.MADE)
+def test_the_written_corpus_holds_no_row_of_a_task(rows, name):
     words, seen = nano.vocabulary(), 0
-    for x, _, y, _ in nano.corpus(*nano.banks(3, 2000), words, 64, 32, 3):
+    reader = AutoTokenizer.from_pretrained(nano_path(name)) if name == 'nano-wide' else None
+    tokens = reader.convert_ids_to_tokens(range(len(reader))) if reader else words
+    for x, _, y, _ in nano.corpus(*nano.banks(3, 2000), words, 64, 32, 3, reader):
         for line in torch.where(y >= 0, y, x).tolist():
-            text = [words[i] for i in line]
+            text = ' '.join(tokens[i] for i in line).replace(' ##', '').split()
             for stop in (i for i, w in enumerate(text) if w == '.'):
                 seen += 1
                 assert not any(tail in rows for tail in ends_of(text[:stop + 1]))
@@ -153,10 +161,64 @@ def test_task_rows_begin_with_a_sentence_that_is_kept_back():
         for d in sentences(task, 200, 9): assert grammar.kept_back(d['text'].split() if 'text' in d else d['tokens'])
 
 
-def test_pretraining_lowers_the_loss_and_writes_files(tmp_path, monkeypatch):
+@pytest.mark.parametrize('name', nano.MADE)
+def test_pretraining_lowers_the_loss_and_writes_files(tmp_path, monkeypatch, name):
     torch.set_num_threads(1)
     monkeypatch.setattr(torch, 'set_flush_denormal', bool)  # it would hold for all tests that follow in this process
-    looks = nano.pretrain(tmp_path/'nano', steps=30, batch=64, n_bank=500, every=10)
+    looks = nano.pretrain(tmp_path/'nano', steps=30, batch=64, n_bank=500, every=10, encoder=name)
     assert looks[-1][1] < looks[0][1] < 7
     AutoModelForMaskedLM.from_pretrained(tmp_path/'nano'), AutoTokenizer.from_pretrained(tmp_path/'nano')
     assert [p.name for p in tmp_path.iterdir()] == ['nano']
+
+
+@pytest.fixture(scope='module')
+def wide():
+    path = nano_path('nano-wide')
+    return AutoModelForMaskedLM.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+
+
+def test_the_second_encoder_is_another_one(wide, encoder):
+    model, tokenizer = wide
+    assert sum(f.stat().st_size for f in nano_path('nano-wide').iterdir()) <= 1_500_000
+    assert Encoder('nano-wide').d_in == model.config.hidden_size == 96 and model.config.num_hidden_layers == 3
+    mine, other = tokenizer.get_vocab(), encoder[1].get_vocab()
+    special = {*tokenizer.all_special_tokens}
+    assert sum(mine[w] == other[w] for w in mine.keys() & other.keys() - special) <= 1
+    assert len(mine.keys() & other.keys()) < .9 * len(mine) and len(tokenizer) == model.config.vocab_size
+
+
+@pytest.mark.parametrize('attribute', nano.QUESTIONS)
+def test_clozes_of_the_second_encoder(attribute, wide):
+    among_answers, among_all = cloze_accuracy(*wide, attribute, 500, seed=77)
+    assert min(among_answers, among_all) >= WIDE_REACHED[attribute] - .04
+
+
+def test_the_second_encoder_reads_every_row_and_answers_in_single_tokens(wide):
+    _, tokenizer = wide
+    for name, task in FAMILY.items():
+        assert all(len(tokenizer.tokenize(w)) == 1 for w in task['labels'].values())
+        for d in family_rows(name, 200, 5):
+            ids = tokenizer(*(d[k] for k in ('text', 'pair') if k in d)).input_ids
+            assert tokenizer.unk_token_id not in ids and len(ids) <= 60
+
+
+def test_pieces_are_the_words_again():
+    words, texts = nano.vocabulary(), nano.banks(3, 50)
+    reader = nano.make_tokenizer(nano.vocabulary_of_pieces(words), 112)
+    def read(tokenizer, names):
+        batches = [*nano.corpus(*texts, words, 8, 16, 3, tokenizer)]
+        lines = [line for x, _, y, _ in batches for line in torch.where(y >= 0, y, x).tolist()]
+        hidden = sum(int((y >= 0).sum()) for _, _, y, _ in batches)
+        return sorted(' '.join(names[i] for i in line if i != 1).replace(' ##', '') for line in lines), hidden
+    whole, cut = read(None, words), read(reader, reader.convert_ids_to_tokens(range(len(reader))))
+    assert whole[0] == cut[0] and len(whole[0]) == 128 and whole[1] < cut[1]
+
+
+def test_an_encoder_can_be_named_on_the_command_line(monkeypatch):
+    called = []
+    monkeypatch.setattr(nano, 'pretrain', lambda **given: called.append(given))
+    monkeypatch.setattr(torch, 'set_num_threads', lambda n: None)
+    nano.main(['--encoder', 'nano-wide'])
+    nano.main(['--steps', '7'])
+    assert called[0]['out'] == nano_path('nano-wide') and called[0]['steps'] == nano.MADE['nano-wide']['steps']
+    assert called[1]['out'] == nano_path() and (called[1]['steps'], called[1]['seed']) == (7, 0)

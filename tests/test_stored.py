@@ -23,7 +23,7 @@ from infoprompt.study.transfer import answers_to, similarity, told, zero_shot
 RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
 LANDS = sorted(ASSETS.glob("landscape_*.safetensors"))
-TRAVEL = sorted([*ASSETS.glob("transfer_*"), *ASSETS.glob("minilm_*")])
+TRAVEL = sorted(path for name in ("transfer_*", "minilm_*", "carried*") for path in ASSETS.glob(name))
 QUESTIONS = sorted(RESULTS.glob("evidence_*.parquet"))  # some of an earlier nano, as lesson 9 says
 TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
          "times.json"}  # nothing to compare
@@ -278,6 +278,28 @@ def test_minilm_travels(script, shared_data, monkeypatch):
     states, labels = module.bare("subj", module.rows("subj", 2)["test"], encoder)
     said = (states @ module.head("subj", 2, encoder).T).argmax(-1)
     agree(module.recall(said, labels), old["score"]["unprompted"], False, 2 / 64)
+
+
+def test_carried_prompts(script):
+    module, encoders = script("projectors"), (Encoder("nano"), Encoder("nano-wide"))
+    facts, own = read_whole(ASSETS / "carried_prompts.safetensors")
+    assert facts["made"]["nano_wide"] == encoders[1].fingerprint["weights"]
+    held = module.rows("tense-fact", 3)["validation"]
+    logits, _, labels = answers_to(own["tense-fact"][3:4].float(), "nano/tense-fact", held, encoders[1])
+    agree(torch.nn.functional.cross_entropy(logits[0], labels), facts["val_loss"]["tense-fact"][3], False, .02)
+    table, target = pd.read_parquet(ASSETS / "carried.parquet").query("target == 'relation-place'"), "relation-place"
+    source = read_whole(ASSETS / "transfer_prompts.safetensors")[1][target].float()
+    ways = {"own": own[target].float(), "untrained": module.blanks(encoders[1], len(source)),
+            "anchors": module.anchor_projector(*encoders)(source)}
+    for way, prompts in ways.items():
+        new = zero_shot(prompts, f"nano/{target}", module.judged_rows(target), encoders[1])
+        old = table[table["way"] == way].query("split != 'other type'").sort_values("seed")
+        agree(new, old["score"], False, 2 / 64)
+    texts = json.loads((ASSETS / "carried_answers.json").read_text())["tasks"]
+    assert set(texts) == {*module.TARGETS}
+    one = module.answers("topic", dict(own=(1, own["topic"][0].float())), encoders)
+    agree(one["chances"]["own"], texts["topic"]["chances"]["own"], False, .02)
+    assert one["rows"] == texts["topic"]["rows"]
 
 
 def test_label_information(script, same, monkeypatch):

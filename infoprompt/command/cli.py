@@ -100,7 +100,7 @@ def train(
     ctx:typer.Context,
     *,
     task:str|None=None,  # a name that `infoprompt tasks` lists; default nano/sentiment, or made from --data
-    encoder:str="nano",  # nano, minilm, a folder, or a hub id such as roberta-large
+    encoder:str="nano",  # nano, nano-wide, minilm, a folder, or a hub id such as roberta-large
     data:str|None=None,  # csv, tsv, jsonl, json, conll or parquet file, folder, or hub id; default: the task's own
     text:list[str]|None=None,  # text column; twice for pairs; for relations text, first and second entity
     label:str|None=None,  # label column of the data
@@ -157,7 +157,7 @@ def train(
 def sweep(
     *,
     task:str="nano/sentiment",  # a name that `infoprompt tasks` lists
-    encoder:str="nano",  # nano, minilm, a folder, or a hub id such as roberta-large
+    encoder:str="nano",  # nano, nano-wide, minilm, a folder, or a hub id such as roberta-large
     data:str|None=None,  # where the task's rows are; default: the task's own
     shots:int=64,  # total number of training rows, and as many for validation; 0: all rows
     beta:str="0,0.1",  # weights of the representation loss

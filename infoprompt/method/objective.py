@@ -26,7 +26,7 @@ class Objective(Waiting):
     "A soft prompt, a head and critics on a frozen encoder: CE + β·L_rep + γ·L_head (Wu et al. 2023)."
     def __init__(
         self,
-        encoder="nano",  # "nano", "minilm", a folder, a hub id ("roberta-large"), or an `Encoder` to share
+        encoder="nano",  # "nano", "nano-wide", "minilm", a folder, a hub id, or an `Encoder` to share
         task="nano/sentiment",  # a name in `tasks.TASKS`, a `Task`, or its dict
         n_prompt:int=4,  # prompt vectors in all, spread over the template's slots
         beta:float=.1,  # weight of the representation loss; 0: off (published: 0.1)

@@ -135,7 +135,7 @@ def plan(
 # %% ../../nbs/08_sweeps.ipynb #25f3daeb
 def sweep(
     task="nano/sentiment",  # a name in `tasks.TASKS`, or a `Task`
-    encoder="nano",  # "nano", "minilm", a folder, a hub id, or an `Encoder`
+    encoder="nano",  # "nano", "nano-wide", "minilm", a folder, a hub id, or an `Encoder`
     shots:int|None=64,  # training rows in all; None: all
     data=None,  # where the rows are, see `load_data`
     epochs:int=30,  # passes over the data (published: 30)
