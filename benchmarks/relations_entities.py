@@ -1,11 +1,12 @@
 """Relations and named entities: plain prompt tuning, published weights and the head alone, beside a probe.
 
-python benchmarks/relations_entities.py [--minutes M] [--only nano marks rates few more full]
+python benchmarks/relations_entities.py [--minutes M] [--only nano marks rates few same more full]
 
 nano   the tasks nano/relation and nano/entities, 64 rows, 20 seeds, 30 epochs at rate 0.01, the best epoch kept
 marks  nano/relation, 16 rows, 20 seeds: marks as text, and as learned vectors
 rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of seed 0, 5 epochs, three rates for each arm
 few    MiniLM on these two and re3d, 64 rows, 20 seeds, 5 epochs
+same   plain prompt tuning on SemEval like few, but at the rate of the published weights
 more   the same, 256 rows in batches of 16, 2 epochs
 full   SemEval and WNUT-17 with all rows, batches of 16, 1 epoch, 2 seeds, the whole test split
 
@@ -49,6 +50,7 @@ STAGES = dict(
     marks=NANO | dict(tasks=("nano/relation",), shots=16, arms=("text", "learned")),
     rates=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), seeds=1),
     few=REAL | dict(shots=64, epochs=5, batch=8),
+    same=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval",), arms=("plain",), rates=(.03,)),
     more=REAL | dict(shots=256, epochs=2),
     full=REAL | dict(shots=None, epochs=1, tasks=("semeval", "wnut17"), seeds=2))
 
@@ -118,7 +120,7 @@ def plan(stage: str, done: list) -> list:
     "What is to be run: (task, arm, rate, seeds), each as one population."
     how, seeds = STAGES[stage], tuple(range(STAGES[stage].get("seeds", SEEDS)))
     probes = [(t, "probe", None, (s,)) for s, t in product(seeds, how["tasks"])]
-    if stage == "marks": probes = []
+    if stage in ("marks", "same"): probes = []
     if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
     rates = [*product(STAGES["rates"]["tasks"], how["arms"], RATES)]
     if stage == "rates": return [(*key, seeds) for key in rates]
@@ -166,7 +168,7 @@ def main():
                     keep(**where, arm=name, seed=seeds[0], **found)
                 continue
             for seed, model in zip(seeds, trained(encoder, stage, task, arm, rate, seeds)):
-                keep(**where, arm=arm, rate=rate, seed=seed, 
+                keep(**where, arm=arm, rate=rate, seed=seed,
                      **judged(model, rows_of(stage, task, seed), stage == "rates"))
 
 

@@ -595,13 +595,14 @@ def test_training_run(script):
 def test_relations_entities(script):
     how = dict(encoder="nano", arms=("plain", "published"), epochs=1, batch=8, shots=12, tasks=("nano/entities",))
     marks = dict(tasks=("nano/relation",), arms=("text", "learned"), rates=(.01,))
-    stages = dict(nano=how | dict(rates=(.01,)), marks=how | marks, rates=how | dict(seeds=1), few=how)
+    stages = dict(nano=how | dict(rates=(.01,)), marks=how | marks, rates=how | dict(seeds=1), few=how,
+                  same=how | dict(arms=("plain",), rates=(.03,)))
     module, project = script("relations_entities", "--only", *stages, SEEDS=2, RATES=(.01, .03), STAGES=stages)
     module.FILE = project / "benchmarks/results/relations_entities.jsonl"
     module.main()
     kept = module.FILE.read_text()
     first, *rows = [json.loads(line) for line in kept.splitlines()]
-    arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"))
+    arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"), same=("plain",))
     wanted = [(stage, arm, seed) for stage, own in (arms | dict(few=arms["nano"])).items() for arm in own
               for seed in range(2)] + [("rates", arm, 0) for arm in how["arms"]] * 2
     assert sorted((row["stage"], row["arm"], row["seed"]) for row in rows) == sorted(wanted)
