@@ -56,7 +56,6 @@ QUESTIONS = dict(
 
 # %% ../../nbs/reference/study/questions.ipynb #3e9a23c2
 TASKS = dict.fromkeys(QUESTIONS, NANO) | dict.fromkeys(("search", "forms"), ("tense", "topic", "country"))
-TASKS |= dict(critics=("sentiment", "acceptability"))
 
 # %% ../../nbs/reference/study/questions.ipynb #09c00002
 _PUBLISHED = dict(betas=(.1,), gammas=(.05,), lrs=(1e-3,))
