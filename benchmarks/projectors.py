@@ -41,6 +41,7 @@ from transfer import EPOCHS, LENGTH, RATES, ROOT, SEEDS, TARGETS, judged_rows, r
 WAYS = [(by, shape) for by in ("task", "distance") for shape in ("flat", "vector")]
 FIT = dict(task=10, distance=40)  # epochs; the released code's 40 by the task would cost four times as much
 PROJECTORS, PROJECTOR_RATES, TEXTS = 2, (1e-3, 2e-3, 5e-3), 2
+SHOWN = TARGETS[:4]  # on which the rate of prompts is judged, and whose answers are drawn
 
 
 def type_of(task: str) -> str: return FAMILY[task]["type"]
@@ -151,7 +152,7 @@ def main():
         bar.update()
         return read_whole(file)[1]
 
-    judged = [stored(f"rates_{t}", rated, t, encoders[1])["val_loss"] for t in TARGETS if t in tasks]
+    judged = [stored(f"rates_{t}", rated, t, encoders[1])["val_loss"] for t in SHOWN if t in tasks]
     losses = torch.stack(judged).mean((0, 2)).tolist()
     lr = RATES[int(np.argmin(losses))]
     trained_own = {t: stored(f"own_{t}", own_prompts, t, options.seeds, lr, encoders[1]) for t in tasks}
@@ -173,7 +174,7 @@ def main():
                                           encoders)
             table += lines(kind, way, found)
     texts = {}
-    for t in [t for t in TARGETS if t in tasks]:
+    for t in [t for t in SHOWN if t in tasks]:
         ways = {"nano": (0, source[t][0]), "untrained": (1, blanks(encoders[1], 1)[0]), "own": (1, own[t][0])}
         ways |= {f"{way}, {parts[i][0]}": (1, found[f"prompt {t}"][0, 0]) for (i, way), found in kept.items()
                  if t in parts[i][1]}

@@ -308,6 +308,7 @@ def pretrain(
             save(model, tokenizer, out)
             (Path(out)/'pretraining.json').write_text(json.dumps(looks))
         bar.set_postfix(loss=f'{seen:.2f}', **(looks[-1][2] if looks else {}), refresh=False)
+    torch.set_flush_denormal(False)
     return looks
 
 # %% ../../nbs/reference/nano/pretrain.ipynb #a2029326
