@@ -131,16 +131,20 @@ def test_a_projector_of_other_encoders_is_refused(tmp_path):
     (dict(by="distance"), "give ends="), (dict(data=None), "give data="), (dict(target=NANO), "needs no projector"),
     (dict(by="distance", ends={"nano/topic": torch.ones(2, 4, 64)}), "trained on the encoder 'nano-wide'"),
     (dict(by="distance", ends={"nano/topic": torch.ones(3, 4, 96)}), "missing, fewer or longer"),
+    (dict(lrs=[]), "lrs is"), (dict(lrs=1e-3), "lrs is"), (dict(lrs=[-1.]), "lrs holds"), (dict(epochs=0), "epochs is 0"),
+    (dict(epochs="3"), "epochs is '3'"), (dict(batch_size=0), "batch_size is 0"), (dict(hidden=0), "hidden is 0"),
+    (dict(seed="x"), "seed is 'x'"), (dict(source="nowhere"), "cannot load the encoder 'nowhere'"),
     (dict(data={"nano/topic": [dict(text="the soup")]}), "have no labels")])
 def test_what_cannot_be_fitted(change, says, data):
     given = dict(prompts={"nano/topic": torch.ones(2, 4, 64)}, source=NANO, target=WIDE, data=data)
-    with pytest.raises(InputError, match=says) as told: fit_projector(**given | change, lrs=[1e-3], epochs=1)
+    with pytest.raises(InputError, match=says) as told: fit_projector(**dict(given, lrs=[1e-3], epochs=1) | change)
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("shape, prompt, says", [
     ("flat", torch.ones(5, 64), "5 vectors, and this flat projector reads 4"), ("flat", torch.ones(4, 96), "'nano'"),
-    ("vector", torch.ones(4, 96), "'nano'"), ("vector", torch.ones(64), "shape")])
+    ("vector", torch.ones(4, 96), "'nano'"), ("vector", torch.ones(64), "shape"), ("flat", [[1.] * 64] * 4, "shape"),
+    ("flat", torch.full((4, 64), torch.nan), "not finite")])
 def test_what_cannot_be_carried(shape, prompt, says):
     with pytest.raises(InputError, match=says): new_projector(NANO, WIDE, 4, shape)(prompt)
     assert new_projector(NANO, WIDE, 4, "vector")(torch.ones(9, 64)).shape == (9, 96)

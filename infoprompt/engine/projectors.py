@@ -14,10 +14,11 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
-from ..base.checks import InputError, brief, misfit
+from ..base.checks import InputError, brief, check, checked, misfit
 from ..base.files import packed, read_whole, write_whole
 from ..data.tasks import as_rows, get_task
 from ..data.templates import collate, encode
+from ..method.encoders import Encoder
 from ..method.objective import LAID, states_at_mask
 from ..method.settings import label_rows
 
@@ -46,7 +47,7 @@ class Projector(nn.Module):
         prompt,  # (..., n_prompt, d_source)
     ) -> torch.Tensor:  # (..., n_prompt, d_target); the gradient runs through
         "Carry prompts over."
-        self.check(prompt)
+        self.refuse(prompt)
         shape, own = self.facts["shape"], prompt / self.scale[0]
         if shape == "flat": return self.net(own.flatten(-2)).unflatten(-1, (self.facts["n_prompt"], -1))
         if shape == "vector": return self.net(own)
@@ -56,18 +57,20 @@ class Projector(nn.Module):
 
 # %% ../../nbs/reference/engine/projectors.ipynb #70b0000a
 @patch
-def check(
+def refuse(
     self:Projector,
     prompt,  # what is to be carried; raises InputError
 ):
-    "Refuse a prompt of another width or length."
+    "Refuse a prompt of another width or length, or one that holds no numbers."
     f, (name, _) = self.facts, self.facts["names"]
-    if prompt.ndim < 2 or prompt.shape[-1] != f["d_source"]:
-        raise InputError(f"the prompt has shape {tuple(prompt.shape)}: this projector reads prompts (..., n_prompt, "
+    shape = getattr(prompt, "shape", ())
+    if not torch.is_tensor(prompt) or len(shape) < 2 or shape[-1] != f["d_source"]:
+        raise InputError(f"the prompt has shape {tuple(shape)}: this projector reads prompts (..., n_prompt, "
                          f"{f['d_source']}) that were trained on the encoder {name!r}")
     if f["shape"] == "flat" and prompt.shape[-2] != f["n_prompt"]:
         raise InputError(f"the prompt has {prompt.shape[-2]} vectors, and this flat projector reads {f['n_prompt']}: "
                          "give a prompt of that length, or fit a projector with shape='vector'")
+    if not prompt.isfinite().all(): raise InputError("the prompt holds numbers that are not finite: train it again")
 
 # %% ../../nbs/reference/engine/projectors.ipynb #70b00008
 def between(source, target):
@@ -252,8 +255,8 @@ def train_projector(
 # %% ../../nbs/reference/engine/projectors.ipynb #70b00018
 def fit_projector(
     prompts:dict,  # task -> (prompt, n_prompt, d) or (n_prompt, d): trained on the source encoder
-    source,  # the source `Encoder`
-    target,  # the target `Encoder`
+    source,  # the source `Encoder`, or its name
+    target,  # the target `Encoder`, or its name
     by:str="task",  # "task": by the task's loss, or "distance": to the own prompts of the target encoder
     shape:str="flat",  # "flat" or "vector", see `new_projector`
     data:dict|None=None,  # by="task": task -> labelled rows, or what `load_data` gives
@@ -266,6 +269,9 @@ def fit_projector(
 ) -> Projector:  # its facts say by what, on which tasks and at which rate it was trained; raises InputError
     "Train a projector on some tasks, to carry the prompts of others."
     if by not in ("task", "distance"): raise InputError(f"by is {brief(by)}: choose 'task' or 'distance'")
+    lrs, epochs, batch_size, seed = check(lrs=lrs, epochs=epochs, batch_size=batch_size, seed=seed).values()
+    checked("count", hidden, "hidden is")
+    source, target = (e if isinstance(e, Encoder) else Encoder(e) for e in (source, target))
     own = several_prompts(prompts, source.d_in, source.name)
     way = ByTask(own, data, target) if by == "task" else ByDistance(own, ends, target)
     found = []
