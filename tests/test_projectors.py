@@ -131,7 +131,8 @@ def test_a_projector_of_other_encoders_is_refused(tmp_path):
     (dict(by="distance"), "give ends="), (dict(data=None), "give data="), (dict(target=NANO), "needs no projector"),
     (dict(by="distance", ends={"nano/topic": torch.ones(2, 4, 64)}), "trained on the encoder 'nano-wide'"),
     (dict(by="distance", ends={"nano/topic": torch.ones(3, 4, 96)}), "missing, fewer or longer"),
-    (dict(lrs=[]), "lrs is"), (dict(lrs=1e-3), "lrs is"), (dict(lrs=[-1.]), "lrs holds"), (dict(epochs=0), "epochs is 0"),
+    (dict(lrs=[]), "lrs is"), (dict(lrs=1e-3), "lrs is"), (dict(lrs=[-1.]), "lrs holds"),
+    (dict(epochs=0), "epochs is 0"),
     (dict(epochs="3"), "epochs is '3'"), (dict(batch_size=0), "batch_size is 0"), (dict(hidden=0), "hidden is 0"),
     (dict(seed="x"), "seed is 'x'"), (dict(source="nowhere"), "cannot load the encoder 'nowhere'"),
     (dict(data={"nano/topic": [dict(text="the soup")]}), "have no labels")])
