@@ -395,10 +395,12 @@ def test_pruning(script):
 
 
 def test_pruning_speed(script):
-    module, project = script("pruning", "--speed", SEEDS=range(1), EPOCHS=1, N=2, SIZES=(1, 3), REPEATS=1)
+    module, project = script("pruning", "--speed", "--threads", "2", SEEDS=range(1), EPOCHS=1, N=2, SIZES=(1, 3),
+                             REPEATS=2)
     module.main()
     found = held(project, "benchmarks/results/pruning_speed.json")
-    assert [x["runs"] for x in found["timed"]] == [1, 3] and all(x["seconds"] > 0 for x in found["timed"])
+    assert [(x["runs"], x["threads"]) for x in found["timed"]] == [(1, 1), (1, 2), (3, 1), (3, 2)] * 2
+    assert all(x["seconds"] > 0 < x["processor"] for x in found["timed"])
     assert {*found["profile"]} == {"1", "3"} and all(x["backward"] > 0 < x["rest"] for x in found["profile"].values())
 
 
