@@ -62,7 +62,7 @@ def mark_for(
 
 # %% ../../nbs/09_evidence.ipynb #f48774e6
 ARM = ("beta", "gamma", "init", "head_init", "n_prompt", "k", "shots", "layers", "rep_critic", "rep_negatives",
-       "head_critic", "head_negatives", "weighting", "optimizer")
+       "head_critic", "head_negatives", "weighting", "optimizer", "acts")
 
 # %% ../../nbs/09_evidence.ipynb #bacaf899
 def tuned(
