@@ -38,7 +38,7 @@ from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
 SHOTS, EPOCHS, WORDS, TEST, SEEDS, FIRST = 64, 5, 12, 200, 20, 5
-RATES = 3e-3, 1e-2, 3e-2
+RATES = 3e-4, 1e-3, 3e-3, 1e-2, 3e-2
 FAULTS = "clamp", "first", "mask"  # of the released code, as far as a task of single texts can have them
 PLAIN, PUBLISHED = dict(betas=(0.,), gammas=(0.,)), dict(betas=(.1,), gammas=(.05,))
 ARMS = {"plain": PLAIN, "published": PUBLISHED, "probe head": dict(PLAIN, head_init="probe"),
