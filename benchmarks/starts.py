@@ -30,6 +30,7 @@ from infoprompt.method.encoders import Encoder
 from infoprompt.method.starts import candidates, evenly, explained
 from infoprompt.nano.grammar import CUES, QUESTIONS
 from infoprompt.show.figures import ASSETS
+from infoprompt.study.experiments import probe
 from infoprompt.study.questions import NANO, noted, short
 from infoprompt.study.sweeps import Alone, plan, run_part
 from control import FOLDER, known
@@ -46,9 +47,10 @@ ARMS = {  # where a run starts, its price before the first epoch, and its epochs
     "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
     "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
     "[MASK]": dict(start="mask"),  # as WARP does
+    "probe": None,  # a logistic regression on the un-prompted states of the same rows: what no prompt is needed for
     "source prompt": dict(start="source", price=4.25)}  # of the seventeen prompts of benchmarks/transfer.py, on 32 rows
 LEFT_OUT = dict(nano=("random words", "label words", "informed", "probe head"),  # benchmarks/grid.py has three
-                control=("eight rows", "no question words", "source prompt"))
+                control=("eight rows", "no question words", "source prompt", "probe"))
 FILES = dict(nano="starts.parquet", control="starts_control.parquet")
 
 
@@ -111,6 +113,9 @@ class Begun(InfoPromptModel):
 
 def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
     "All seeds of an arm on one task."
+    if arm == "probe":
+        found = [probe(load_data(task, SHOTS, seed), get_task(task), encoder)["test"]["accuracy"] for seed in SEEDS]
+        return pd.DataFrame(dict(task=task, arm=arm, seed=SEEDS, test_accuracy=found))
     own = dict(epochs=EPOCHS, price=0., head_init="label") | ARMS[arm]
     runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"], head_init=own["head_init"])
     models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),
