@@ -37,10 +37,9 @@ def _critics():
 
 # %% ../../nbs/reference/study/questions.ipynb #6fd9fc34
 def _forms():
-    "Blocks of the question about other forms of the representation loss, at β = 1: when it acts, by which steps."
+    "Blocks of the question about other forms of the representation loss: when it acts, and by which steps."
     rep = dict(betas=(1.,), gammas=(0.,), lrs=(1e-2,), seeds=range(20))
-    return [dict(rep, weighting="fading"), dict(rep, weighting="rising"), dict(rep, acts="while stuck"),
-            dict(rep, betas=(100.,), optimizer="adamw_sgd"), dict(rep, rep_negatives="reference", ks=(8,))]
+    return [dict(rep, acts="while stuck"), dict(rep, weighting="fading"), dict(rep, betas=(100.,), optimizer="adamw_sgd")]
 
 # %% ../../nbs/reference/study/questions.ipynb #563f4a4b
 def _more():
