@@ -37,9 +37,8 @@ def _critics():
 
 # %% ../../nbs/reference/study/questions.ipynb #6fd9fc34
 def _forms():
-    "Blocks of the question about other forms of the representation loss: when it acts, and by which steps."
-    rep = dict(betas=(1.,), gammas=(0.,), lrs=(1e-2,), seeds=range(20))
-    return [dict(rep, acts="while stuck"), dict(rep, weighting="fading"), dict(rep, betas=(100.,), optimizer="adamw_sgd")]
+    "The block of the question about another form of the representation loss: it acts while a run is stuck."
+    return [dict(betas=(1.,), gammas=(0.,), lrs=(1e-2,), seeds=range(20), acts="while stuck")]
 
 # %% ../../nbs/reference/study/questions.ipynb #563f4a4b
 def _more():
