@@ -1,8 +1,9 @@
 """Relations and named entities: plain prompt tuning, published weights and the head alone, beside a probe.
 
-python benchmarks/relations_entities.py [--minutes M] [--only nano marks rates few same more many full] [--tasks ...]
+python benchmarks/relations_entities.py [--minutes M] [--only nano scarce marks rates few same ...] [--tasks ...]
 
 nano   the tasks nano/relation and nano/entities, 64 rows, 20 seeds, 30 epochs at rate 0.01, the best epoch kept
+scarce the same from 16 rows; of InfoPrompt, the terms in the first and the last epoch, and their push on the prompt
 marks  nano/relation, 16 rows, 20 seeds: marks as text, and as learned vectors
 rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of seed 0, 5 epochs, three rates for each arm
 few    MiniLM on these two and both tasks of re3d, 64 rows, 20 seeds, 5 epochs
@@ -16,9 +17,8 @@ the best validation score: for few and more in rates, as the mean of its two tas
 itself, and re3d takes over the rate of the task of its kind. Few and more are judged on the same 200 test rows.
 Validation has 64 rows, in many and full up to 400. In these two, the head starts at a probe on up to 1,600 rows, and
 full keeps the score on validation at the start and after each epoch. The rows of each seed are drawn anew. One line a
-run in
-benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes on where it was
-stopped. --minutes ends it before a run that would begin later than that, and --tasks leaves the others out.
+run in benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes on where it
+was stopped. --minutes ends it before a run that would begin later than that, and --tasks leaves the others out.
 """
 import argparse
 import json
@@ -37,6 +37,7 @@ from infoprompt.data.answers import said, truth
 from infoprompt.data.spans import scores
 from infoprompt.data.tasks import get_task, measure
 from infoprompt.engine.feeds import Rows
+from infoprompt.engine.instruments import felt
 from infoprompt.engine.population import Population, train_population
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.starts import probe_head
@@ -55,6 +56,7 @@ REAL = dict(encoder="minilm", arms=THREE, batch=16, tasks=tuple(FOLDERS), by="ra
 MANY = REAL | dict(shots=None, epochs=1, marks="learned", start=1600, held=400)
 STAGES = dict(
     nano=NANO | dict(tasks=("nano/relation", "nano/entities"), shots=64),
+    scarce=NANO | dict(tasks=("nano/relation", "nano/entities"), shots=16),
     marks=NANO | dict(tasks=("nano/relation",), shots=16, arms=("text", "learned")),
     rates=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), seeds=1),
     few=REAL | dict(shots=64, epochs=5, batch=8),
@@ -110,8 +112,15 @@ def trained(encoder: Encoder, stage: str, task: str, arm: str, rate: float, seed
     held = None if real and stage != "full" else split("validation")
     train_population(Population(models), split("train"), held, how["epochs"],
                      [rate] * len(models), how["batch"], [(seed, seed) for seed in seeds], which=range(len(models)),
-                     progress=False)
+                     progress=False, watch=felt if (stage, arm) == ("scarce", "published") else None)
     return models
+
+
+def pushed(history, epochs: int) -> dict:
+    "The information terms in nats, and their share and direction in the push on the prompt: first and last epoch."
+    ends = {"first": history["epoch"] <= 1, "last": history["epoch"] > epochs - 1}
+    mean = lambda part: part.groupby("quantity")["value"].mean()[["l_rep", "l_head", "share", "cosine"]].to_dict()
+    return {end: mean(history[rows]) for end, rows in ends.items()}
 
 
 def judged(model, data, stage: str) -> dict:
@@ -122,6 +131,7 @@ def judged(model, data, stage: str) -> dict:
     true, answers, names = truth(model.task, rows), said(model.task, logits, rows), model.task.names
     found = dict(test=measure(model.task, true, answers))
     if stage == "rates": found["val"] = model.evaluate(data["validation"])[first]
+    if "share" in {*model.history["quantity"]}: found["terms"] = pushed(model.history, STAGES[stage]["epochs"])
     if stage == "full": found["curve"] = model.history.query(f"quantity == 'val_{first}'")["value"].tolist()
     if model.task.kind == "entities":
         tags = [[[names[y] for y in row] for row in side] for side in (true, answers)]
