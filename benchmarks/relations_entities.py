@@ -7,7 +7,7 @@ scarce the same from 16 rows; of InfoPrompt, the terms in the first and the last
 marks  nano/relation, 16 rows, 20 seeds: marks as text, and as learned vectors
 rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of seed 0, 5 epochs, three rates for each arm
 few    MiniLM on these two and both tasks of re3d, 64 rows, 20 seeds, 5 epochs
-same   plain prompt tuning on SemEval like few, but at the rate of the published weights
+same   plain prompt tuning on SemEval and WNUT-17 like few, but at the rate of the published weights
 more   MiniLM on all four, 256 rows in batches of 16, 2 epochs, 20 seeds
 many   rates anew for many rows: 1,600 rows of seed 0, batches of 16, 1 epoch, marks as learned vectors
 full   all rows of all four, batches of 16, 1 epoch, 2 seeds, marks as learned vectors, the whole test split
@@ -60,7 +60,7 @@ STAGES = dict(
     marks=NANO | dict(tasks=("nano/relation",), shots=16, arms=("text", "learned")),
     rates=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), seeds=1),
     few=REAL | dict(shots=64, epochs=5, batch=8),
-    same=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval",), arms=("plain",), rates=(.03,)),
+    same=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), arms=("plain",), rates=(.03,)),
     more=REAL | dict(shots=256, epochs=2),
     many=MANY | dict(tasks=("semeval", "wnut17"), most=1600, seeds=1),
     full=MANY | dict(seeds=2, by="many"))
