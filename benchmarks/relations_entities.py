@@ -9,16 +9,17 @@ rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of se
 few    MiniLM on these two and both tasks of re3d, 64 rows, 20 seeds, 5 epochs
 same   plain prompt tuning on SemEval and WNUT-17 like few, but at the rate of the published weights
 more   MiniLM on all four, 256 rows in batches of 16, 2 epochs, 20 seeds
-many   rates anew for many rows: 1,600 rows of seed 0, batches of 16, 1 epoch, marks as learned vectors
+many   rates anew for many rows: 800 rows of seed 0, batches of 16, 1 epoch, marks as learned vectors
 full   all rows of all four, batches of 16, 1 epoch, 2 seeds, marks as learned vectors, the whole test split
 
 On MiniLM, prompts start at words and heads at a probe, and the last epoch is kept. The rate of each arm is the one with
 the best validation score: for few and more in rates, as the mean of its two tasks; for full in many, each task by
 itself, and re3d takes over the rate of the task of its kind. Few and more are judged on the same 200 test rows.
-Validation has 64 rows, in many and full up to 400. In these two, the head starts at a probe on up to 1,600 rows, and
+Validation has 64 rows, in many and full up to 400. In these two, the head starts at a probe on up to 800 rows, and
 full keeps the score on validation at the start and after each epoch. The rows of each seed are drawn anew. One line a
 run in benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes on where it
-was stopped. --minutes ends it before a run that would begin later than that, and --tasks leaves the others out.
+was stopped. --minutes ends it before a run that would begin later than that, --tasks and --seeds leave out
+the others.
 """
 import argparse
 import json
@@ -53,7 +54,7 @@ ARMS = dict(plain=PLAIN, published={}, head=PLAIN, text={}, learned=dict(marks="
 THREE, SEEDS, RATES = ("plain", "published", "head"), 20, (.003, .01, .03)
 NANO = dict(encoder="nano", arms=THREE, rates=(.01,), epochs=30, batch=8)
 REAL = dict(encoder="minilm", arms=THREE, batch=16, tasks=tuple(FOLDERS), by="rates")
-MANY = REAL | dict(shots=None, epochs=1, marks="learned", start=1600, held=400)
+MANY = REAL | dict(shots=None, epochs=1, marks="learned", start=800, held=400)
 STAGES = dict(
     nano=NANO | dict(tasks=("nano/relation", "nano/entities"), shots=64),
     scarce=NANO | dict(tasks=("nano/relation", "nano/entities"), shots=16),
@@ -62,7 +63,7 @@ STAGES = dict(
     few=REAL | dict(shots=64, epochs=5, batch=8),
     same=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), arms=("plain",), rates=(.03,)),
     more=REAL | dict(shots=256, epochs=2),
-    many=MANY | dict(tasks=("semeval", "wnut17"), most=1600, seeds=1),
+    many=MANY | dict(tasks=("semeval", "wnut17"), most=800, seeds=1),
     full=MANY | dict(seeds=2, by="many"))
 CHOOSING = ("rates", "many")  # stages whose validation scores choose rates
 
@@ -187,6 +188,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this many minutes")
     parser.add_argument("--only", nargs="*", choices=STAGES, default=[*STAGES])
     parser.add_argument("--tasks", nargs="*", default=sorted({t for how in STAGES.values() for t in how["tasks"]}))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[*range(SEEDS)])
     options = parser.parse_args()
     os.chdir(HERE.parent)
     use_threads()
@@ -198,7 +200,7 @@ def main():
         with FILE.open("a") as f: f.writelines(json.dumps(line) + "\n" for line in new)
     for stage in options.only:
         left = lambda: missing(stage, [line for line in lines() if "made" not in line])
-        while jobs := [job for job in left() if job[0] in options.tasks]:
+        while jobs := [job for job in left() if job[0] in options.tasks and {*job[3]} <= {*options.seeds}]:
             if time.time() - begun > 60 * options.minutes: return
             (task, arm, rate, seeds), encoder = jobs[0], encoders(STAGES[stage]["encoder"])
             where = dict(stage=stage, task=task)
