@@ -167,7 +167,7 @@ def plan(stage: str, done: list) -> list:
     if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
     if stage in CHOOSING: return [(*key, seeds) for key in product(how["tasks"], how["arms"], RATES)]
     best = {(t, a): best_rate(stage, t, a, done) for t, a in product(how["tasks"], how["arms"])}
-    return [(t, a, best.get((t, a)), (s,)) for s, t, a in product(seeds, how["tasks"], (*how["arms"], "probe"))]
+    return [(t, a, best.get((t, a)), (s,)) for s, t, a in product(seeds, how["tasks"], ("probe", *how["arms"]))]
 
 
 def simple(stage: str, task: str, seed: int, encoder: Encoder) -> dict:
