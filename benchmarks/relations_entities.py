@@ -159,9 +159,10 @@ def best_rate(stage: str, task: str, arm: str, done: list):
     return max(RATES, key=lambda rate: sum(val[t, rate] for t in tasks))
 
 
-def plan(stage: str, done: list) -> list:
+def plan(stage: str, done: list, tasks=None) -> list:
     "What is to be run: (task, arm, rate, seeds), each as one population."
-    how, seeds = STAGES[stage], tuple(range(STAGES[stage].get("seeds", SEEDS)))
+    how, seeds = dict(STAGES[stage]), tuple(range(STAGES[stage].get("seeds", SEEDS)))
+    how["tasks"] = [task for task in how["tasks"] if task in (tasks or how["tasks"])]
     probes = [(t, "probe", None, (s,)) for s, t in product(seeds, how["tasks"])]
     if stage in ("marks", "same"): probes = []
     if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
@@ -177,10 +178,10 @@ def simple(stage: str, task: str, seed: int, encoder: Encoder) -> dict:
     return dict(majority=dict(test=majority(get_task(task), rows["test"]["label"])), probe=dict(test=found["test"]))
 
 
-def missing(stage: str, done: list) -> list:
-    "The part of the plan that is still to be run."
+def missing(stage: str, done: list, tasks=None) -> list:
+    "The part of the plan that is still to be run, of some tasks or all."
     have = {(d["stage"], d["task"], d["arm"], d.get("rate"), d["seed"]) for d in done}
-    return [job for job in plan(stage, done) if (stage, *job[:3], job[3][-1]) not in have]
+    return [job for job in plan(stage, done, tasks) if (stage, *job[:3], job[3][-1]) not in have]
 
 
 def main():
@@ -199,8 +200,8 @@ def main():
         new = [rounded(row)] if heads[-1:] == [about] else [dict(made=about), rounded(row)]
         with FILE.open("a") as f: f.writelines(json.dumps(line) + "\n" for line in new)
     for stage in options.only:
-        left = lambda: missing(stage, [line for line in lines() if "made" not in line])
-        while jobs := [job for job in left() if job[0] in options.tasks and {*job[3]} <= {*options.seeds}]:
+        left = lambda: missing(stage, [line for line in lines() if "made" not in line], options.tasks)
+        while jobs := [job for job in left() if {*job[3]} <= {*options.seeds}]:
             if time.time() - begun > 60 * options.minutes: return
             (task, arm, rate, seeds), encoder = jobs[0], encoders(STAGES[stage]["encoder"])
             where = dict(stage=stage, task=task)
