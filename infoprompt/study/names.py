@@ -159,7 +159,8 @@ def fig_scores(
     fig.update_yaxes(tickvals=list(range(len(names))), ticktext=[*names.values()], autorange="reversed",
                      automargin=True)
     mean = runs.groupby(["task", "arm"])["score"].mean().mul(100)
-    gaps = {f"{arm}{i}": mean[task, arm] - mean[task, "probe"] for i, task in enumerate(names) for arm in ARMS}
+    gaps = {f"{arm}{i}": mean[task, arm] - mean[task, "probe"] for i, task in enumerate(names)
+            for arm in ("plain", "published")}
     says = "Points above the probe, plain and InfoPrompt: " + "; ".join(
         f"{name} {{plain{i}:+.1f}} and {{published{i}:+.1f}}" for i, name in enumerate(names.values()))
     return say(fig, says, "Dots for runs, coloured by method, a group of four rows for each data set. " + says, **gaps)
