@@ -596,20 +596,27 @@ def test_training_run(script):
 def test_relations_entities(script):
     how = dict(encoder="nano", arms=("plain", "published"), epochs=1, batch=8, shots=12, tasks=("nano/entities",))
     marks = dict(tasks=("nano/relation",), arms=("text", "learned"), rates=(.01,))
-    stages = dict(nano=how | dict(rates=(.01,)), marks=how | marks, rates=how | dict(seeds=1), few=how,
-                  same=how | dict(arms=("plain",), rates=(.03,)))
+    once, many = dict(seeds=1), dict(by="many", marks="learned", start=8)
+    stages = dict(nano=how | dict(rates=(.01,)), scarce=how | dict(rates=(.01,)), marks=how | marks, rates=how | once,
+                  few=how, same=how | dict(arms=("plain",), rates=(.03,)), many=how | once | dict(most=8),
+                  full=how | many)
     module, project = script("relations_entities", "--only", *stages, SEEDS=2, RATES=(.01, .03), STAGES=stages)
     module.FILE = project / "benchmarks/results/relations_entities.jsonl"
     module.main()
     kept = module.FILE.read_text()
     first, *rows = [json.loads(line) for line in kept.splitlines()]
     arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"), same=("plain",))
-    wanted = [(stage, arm, seed) for stage, own in (arms | dict(few=arms["nano"])).items() for arm in own
-              for seed in range(2)] + [("rates", arm, 0) for arm in how["arms"]] * 2
+    arms |= dict.fromkeys(("scarce", "few", "full"), arms["nano"])
+    wanted = [(stage, arm, seed) for stage, own in arms.items() for arm in own for seed in range(2)]
+    wanted += [(stage, arm, 0) for stage in ("rates", "many") for arm in how["arms"]] * 2
     assert sorted((row["stage"], row["arm"], row["seed"]) for row in rows) == sorted(wanted)
     for arm in how["arms"]:
-        best = max((row for row in rows if row["stage"] == "rates" and row["arm"] == arm), key=lambda row: row["val"])
-        assert {row["rate"] for row in rows if row["stage"] == "few" and row["arm"] == arm} == {best["rate"]}
-    assert all(0 <= score <= 1 for row in rows for score in row["test"].values()) and first["made"]["command"]
+        for by, stage in (("rates", "few"), ("many", "full")):
+            best = max((row for row in rows if row["stage"] == by and row["arm"] == arm), key=lambda row: row["val"])
+            assert {row["rate"] for row in rows if row["stage"] == stage and row["arm"] == arm} == {best["rate"]}
+    assert all(0 <= score <= 1 for row in rows for score in row.get("test", {}).values()) and first["made"]["command"]
+    assert not any("test" in row for row in rows if row["stage"] == "many")
+    assert {(row["stage"], row["arm"]) for row in rows if "terms" in row} == {("scarce", "published")}
+    assert {(row["stage"], len(row["curve"])) for row in rows if "curve" in row} == {("full", 2)}
     module.main()
     assert module.FILE.read_text() == kept

@@ -402,5 +402,5 @@ def test_relations_entities(script):
     stored = [json.loads(line) for line in module.FILE.read_text().splitlines()]
     row = next(r for r in stored if (r.get("stage"), r.get("arm"), r.get("seed")) == ("nano", "head", 0))
     model, = module.trained(encoder, "nano", row["task"], "head", row["rate"], [0])
-    found = module.judged(model, module.rows_of("nano", row["task"], 0), False)
+    found = module.judged(model, module.rows_of("nano", row["task"], 0), "nano")
     agree(list(found["test"].values()), list(row["test"].values()), False, .02)

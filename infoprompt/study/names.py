@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TYPES', 'ARMS', 'TEST', 'OTHER', 'ORDER', 'MISSED', 'SHARES', 'fig_answers', 'in_two', 'fig_states', 'type_gaps',
-           'fig_types', 'levels', 'fig_levels', 'fig_confusion', 'directed', 'fig_directions']
+           'fig_types', 'levels', 'fig_levels', 'fig_scores', 'fig_confusion', 'directed', 'fig_directions']
 
 # %% ../../nbs/10_relations_entities.ipynb #10000003
 import html
@@ -142,6 +142,29 @@ def fig_levels(
     says = "All types: plain {plain:.3f}, InfoPrompt {published:.3f}, head only {head:.3f}, over {n:d} seeds"
     return say(fig, says, "Three dots with intervals for each type of name. " + says, n=whole["seeds"].min(),
                **whole["mean"])
+
+# %% ../../nbs/10_relations_entities.ipynb #10000035
+def fig_scores(
+    runs:pd.DataFrame,  # task, arm, seed, score, of one stage of the benchmark
+    names:dict,  # task -> what the reader sees
+) -> go.Figure:
+    "The test score of every run, by task and arm."
+    fig, arms = go.Figure(), dict(probe="probe") | ARMS
+    for i, ((arm, name), colour) in enumerate(zip(arms.items(), ("#cf7d1a", GREY, COLOURS["ce"], COLOURS["l_head"]))):
+        own = runs[(runs["arm"] == arm) & runs["task"].isin([*names])]
+        at = [[*names].index(task) + .16 * (i - 1.5) for task in own["task"]]
+        fig.add_trace(go.Scatter(x=as_list(own["score"]), y=at, name=name, mode="markers",
+                                 marker=dict(size=9, color=colour, symbol="diamond" if arm == "probe" else "circle")))
+    quiet(fig, 160 + 70 * len(names)).update_xaxes(title="test score")
+    fig.update_yaxes(tickvals=list(range(len(names))), ticktext=[*names.values()], autorange="reversed",
+                     automargin=True)
+    mean = runs.groupby(["task", "arm"])["score"].mean().mul(100)
+    gaps = {f"{arm}{i}": mean[task, arm] - mean[task, "probe"] for i, task in enumerate(names)
+            for arm in ("plain", "published")}
+    says = "Points above the probe, plain and InfoPrompt: " + "; ".join(
+        f"{name} {{plain{i}:+.1f}} and {{published{i}:+.1f}}" for i, name in enumerate(names.values()))
+    return say(fig, says, "Dots for runs, coloured by method, a group of four rows for each data set. " + says, **gaps)
+
 
 # %% ../../nbs/10_relations_entities.ipynb #10000034
 def fig_confusion(
