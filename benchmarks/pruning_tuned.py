@@ -38,7 +38,7 @@ from infoprompt.show.weights import TASKS
 from infoprompt.study.experiments import probe
 from infoprompt.study.pruning import again, nats_without, shares, without
 from infoprompt.theory.estimates import states_of
-from pruning import ALONE, CUT, N, NATS, ROOT, SETTINGS, columns, first_stage, held_out, judged, rounded
+from pruning import ALONE, CUT, N, NATS, ROOT, SETTINGS, columns, first_stage, held_out, judged, path, rounded
 from real_terms import short
 from made import beside, made, use_threads
 
@@ -106,12 +106,17 @@ def arms(how: dict) -> dict:
 def looked(model, train, held) -> dict:
     "Of one model: its tokens' scores, and what removing each does to the loss and to what the states know."
     many, params, rows = without(model, held)
+    steps, halves = model.history.groupby("quantity")["value"].mean(), dict(a=slice(0, None, 2), b=slice(1, None, 2))
     z, y, each = states_of(many, params, rows), rows.labels()[0], slopes(model, train, CUT).sum(-1)
     said = model.conclude(params, {}, params["prompt"][:, None], z)["logits"].detach()
     loss = cross_entropy(said.movedim(-1, 1), y.expand(len(z), -1), reduction="none")
     nats = nats_without(z.numpy(), y.numpy(), NATS.values())
+    gaps = (loss[1:] - loss[:1]).T
+    found = {f"{k}_{half}": x[at].mean(0) for half, at in halves.items()
+             for k, x in dict(first=each.abs(), signed=each, held=gaps).items()}
+    if "path_0" in steps: found |= dict(path=torch.tensor([steps[f"path_{i}"] for i in range(N)]))
     return rounded(dict(first=each.abs().mean(0), signed=each.mean(0), norm=model.prompt.detach().norm(dim=1),
-                        **held_out((loss[1:] - loss[:1]).T), **dict(zip(NATS, nats))))
+                        **held_out(gaps), **dict(zip(NATS, nats)), **found))
 
 
 def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, judge_on=BOTH) -> dict:
@@ -129,7 +134,7 @@ def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, j
     cuts = {a: c for a, c in arms(how).items() if a in wanted}
     if cuts or look or "stage one" in wanted:
         models = new(N)
-        first_stage(models, seeds, splits["train"], how["epochs"], lr)
+        first_stage(models, seeds, splits["train"], how["epochs"], lr, **dict(watch=path) if look else {})
         if "stage one" in wanted: note("stage one", one, models)
         if look: found = [dict(seed=s, **looked(m, splits["train"][i], splits["test"][i].select(range(LOOKED))))
                           for i, (s, m) in enumerate(zip(seeds, models))]
