@@ -4,9 +4,9 @@ python benchmarks/pruning_tuned.py [nano/sentiment ... subj rte ...] [--seeds 20
 
 Twenty tokens from random words, no information terms, batches of 8. Every arm is trained twice with one rate: first the
 prompt, then what its arm makes of it. Each arm has the rate, of three, that gives it the best mean accuracy on
-validation rows of three seeds, which are not used again. Then twenty seeds are judged on test rows that chose nothing.
-On nano, three epochs twice. On SUBJ, with rows of at most twelve words, five epochs twice. On CB, of whose premises the
-last 24 words are read, three epochs twice. MiniLM has no head for masked words, so its head starts at a probe.
+validation rows of three seeds, of two on MiniLM, which are not used again. Then twenty seeds are judged on test rows
+that chose nothing. Three epochs, twice. On SUBJ, rows have at most twelve words; on CB, the last 24 words of a premise
+are read. MiniLM has no head for masked words, so its head starts at a probe.
 
 On SST-2, again with rows of at most twelve words, plain prompt tuning is tried first: with few and many tokens, rows
 and rates, judged on validation rows alone, beside a logistic regression on the states without a prompt.
@@ -47,12 +47,12 @@ SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW:
 NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
-SUBJ = REAL | dict(epochs=5, held=185, tuning=3, looks=20, more=("random 1",))
-CB = REAL | dict(held=56, tuning=3)
+SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"], more=("random 1",))
+CB = REAL | dict(held=56, judge_on=["test"])
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ, sst2=REAL) | dict.fromkeys(HARD, REAL) | dict(cb=CB)
 PRUNED = *(f"nano/{t}" for t in TASKS), "subj", "cb"
 # SST-2: rows to learn from, tokens, and the head's start; each at all rates
-REACH = [(64, 1, "probe"), (64, 4, "probe"), (64, N, "probe"), (64, N, "label"), (256, 4, "probe"), (256, N, "probe")]
+REACH = [(64, 1, "probe"), (64, 4, "probe"), (64, N, "probe"), (64, N, "label"), (256, N, "probe")]
 REACHED, REACH_RATES, REACH_EPOCHS, LAST_WORDS = ("sst2",), (.001, .003, .01), 5, 24
 BOTH, LIMIT = ("validation", "test"), [float("inf")]
 LOOKED = 128  # test rows on which MiniLM's tokens are removed one by one
@@ -192,7 +192,8 @@ def studied(task: str, seeds: int, state: Path, encoder):
         some = list(range(at, min(at + STEP, seeds)))
         for lr in sorted({*best.values()}):
             wanted = [a for a in best if best[a] == lr]
-            kept_at(state / f"{name}-{at}-{lr}.json", lambda: measured(task, some, lr, wanted, encoder))
+            kept_at(state / f"{name}-{at}-{lr}.json", lambda: measured(
+                task, some, lr, wanted, encoder, judge_on=how.get("judge_on", BOTH)))
     for at in range(0, min(seeds, how.get("looks", 0)), STEP):
         some = list(range(at, min(at + STEP, seeds)))
         kept_at(state / f"{name}-look-{at}.json", lambda: measured(task, some, best["stage one"], [], encoder, True))
@@ -212,6 +213,7 @@ def looked_at(task: str, state: Path, encoder):
 
 def reached(task: str, state: Path, encoder):
     "Whether plain prompt tuning learns a task: by rows, tokens, the head's start and rate, judged on validation rows."
+    name = task.replace("/", "_")
     def learned(shots, n, head):
         how = STUDIES[task] | dict(shots=shots, validation=shots)
         seeds = tuning_seeds(how | dict(tuning=3))
@@ -233,9 +235,9 @@ def reached(task: str, state: Path, encoder):
         return [dict(seed=s, shots=shots, n_prompt=0, val=probe(one(i), own["task"], encoder)["validation"]["accuracy"])
                 for i, s in enumerate(seeds)]
     for shots, n, head in REACH:
-        kept_at(state / f"{task}-reach-{shots}-{n}-{head}.json", lambda: dict(rows=learned(shots, n, head)))
+        kept_at(state / f"{name}-reach-{shots}-{n}-{head}.json", lambda: dict(rows=learned(shots, n, head)))
     for shots in dict.fromkeys(shots for shots, *_ in REACH):
-        kept_at(state / f"{task}-reach-{shots}-0.json", lambda: dict(rows=probed(shots)))
+        kept_at(state / f"{name}-reach-{shots}-0.json", lambda: dict(rows=probed(shots)))
 
 
 def written(state: Path, task: str, seeds: int):
