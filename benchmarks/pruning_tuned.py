@@ -31,6 +31,7 @@ from torch.nn.functional import cross_entropy
 from infoprompt.base.files import write_whole
 from infoprompt.core import InfoPromptModel, Task, load_data
 from infoprompt.data.sources import read_splits
+from infoprompt.data.tasks import get_task
 from infoprompt.method.encoders import Encoder
 from infoprompt.engine.masks import slopes
 from infoprompt.engine.population import Population, train_population
@@ -232,7 +233,8 @@ def reached(task: str, state: Path, encoder):
         how = STUDIES[task] | dict(shots=shots, validation=shots, held=1)
         own = splits_of(task, seeds := tuning_seeds(how | dict(tuning=3)), how)
         one = lambda i: {s: own[s][i] for s in ("train", "validation", "test")}
-        return [dict(seed=s, shots=shots, n_prompt=0, val=probe(one(i), own["task"], encoder)["validation"]["accuracy"])
+        without_prompt = lambda data: probe(data, get_task(own["task"]), encoder)["validation"]["accuracy"]
+        return [dict(seed=s, shots=shots, n_prompt=0, val=without_prompt(one(i)))
                 for i, s in enumerate(seeds)]
     for shots, n, head in REACH:
         kept_at(state / f"{name}-reach-{shots}-{n}-{head}.json", lambda: dict(rows=learned(shots, n, head)))

@@ -444,6 +444,30 @@ def test_pruning_tuned_looks_once_at_what_two_functions_tell(script):
     assert found["nats"] == pytest.approx(informed(model, rows)[0].tolist(), rel=.01)
 
 
+def test_whether_a_task_is_learned_is_asked_of_validation_rows_alone(script):
+    task, few = "nano/sentiment", dict(encoder="nano", shots=8, held=12, validation=8, tuning=1)
+    small = dict(STUDIES={task: few}, PRUNED=(), HARD=(), REACHED=(task,), REACH_RATES=(.01, .03), REACH_EPOCHS=1,
+                 REACH=[(8, 2, "label"), (12, 2, "label")])
+    module, project = script("pruning_tuned", task, **small)
+    read, real = [], module.judged
+    module.judged = lambda models, which, splits: read.append(splits) or real(models, which, splits)
+    module.main()
+    rows = pd.DataFrame(held(project, "benchmarks/results/pruning_tuned.json")["reach"][task]["rows"])
+    assert len(rows) == 2 * 2 * 3 + 2 * 3 and {*rows["seed"]} == {100, 101, 102}
+    assert rows.query("n_prompt > 0").groupby("seed").size().tolist() == [4] * 3
+    drawn = [load_data(task, 8, s, uneven=True) for s in (100, 101, 102)]
+    for at in read[:2]:
+        assert [d["text"][:] for d in at["test"]] == [d["train"]["text"][:] for d in drawn]
+        assert [d["text"][:] for d in at["validation"]] == [d["validation"]["text"][:8] for d in drawn]
+    assert rows.query("n_prompt > 0")[["val", "train", "val_before"]].notna().all(axis=None)
+
+
+def test_no_part_of_tuned_pruning_begins_too_late(script, capsys):
+    module, project = script("pruning_tuned", "nano/sentiment", "--minutes", "-1")
+    with pytest.raises(SystemExit, match="no time is left"): module.main()
+    assert not [*(project / "benchmarks/results").rglob("*.json")]
+
+
 def test_a_task_of_superglue_is_looked_at_with_and_without_a_prompt(script):
     pairs = [(f"it is {word} .", f"it is {other} .") for word, other in zip(["good", "bad", "new", "old"] * 8,
                                                                         ["good", "bad", "old", "new"] * 8)]
