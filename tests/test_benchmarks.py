@@ -402,6 +402,36 @@ def test_pruning_speed(script):
     assert {*found["profile"]} == {"1", "3"} and all(x["backward"] > 0 < x["rest"] for x in found["profile"].values())
 
 
+def test_pruning_harmful(script, capsys):
+    module, project = script("pruning_harmful", "--tasks", "sentiment", "--seeds", "2", STEP=2)
+    pruning = importlib.import_module("pruning")
+    pruning.EPOCHS, pruning.HELD = 1, 12
+    module.harmful, real = lambda gaps: [3, 5] if gaps[0, 0] == first[0, 0, 0] else [], module.harmful
+    read, looked = module.removal, []
+    def removal(models, data, which):
+        nonlocal first
+        looked.extend(data)
+        first = read(models, data, which)
+        return first
+    first, module.removal = None, removal
+    module.main()
+    drawn = [load_data("nano/sentiment", 64, s)["validation"] for s in (0, 1)]
+    assert [d["text"][:] for d in looked] == [d["text"][:] for d in drawn]
+    rows = pd.DataFrame(held(project, "benchmarks/results/pruning_harmful.json")["rows"])
+    arms = ["continued", "harmful", "chance", "score", "random 1", "random 2"]
+    assert {*zip(rows["seed"], rows["arm"])} == {(s, arm) for s in (0, 1) for arm in arms} and len(rows) == 12
+    assert rows.groupby("seed")["removed"].max().tolist() == [2, 0] and rows.notna().all(axis=None)
+    none = rows.query("seed == 1").set_index("arm")
+    assert none.loc["harmful", "test_loss"] == none.loc["continued", "test_loss"] != none.loc["random 1", "test_loss"]
+    some = rows.query("seed == 0").set_index("arm")["raw_test_loss"]
+    assert some.loc[["continued", "harmful", "chance", "score"]].nunique() > 1
+    gaps = torch.tensor([[-1., -1., 1., .1]] * 9 + [[-1.1, 8., 1., -.1]])
+    assert real(gaps) == [0], "only where the whole interval lies below zero"
+    late = script("pruning_harmful", "--tasks", "relation", "--minutes", "-1")[0]
+    late.main()
+    assert "no time is left" in capsys.readouterr().out
+
+
 def test_pruning_transfer(script):
     module, project = script("pruning_transfer", "--seeds", "2", PAIRS=[("entailment", "sentiment")], STEP=2)
     importlib.import_module("pruning").EPOCHS = 1
