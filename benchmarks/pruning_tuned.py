@@ -52,9 +52,8 @@ SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"], more=("random 1",))
 CB = REAL | dict(held=56, judge_on=["test"])
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ, sst2=REAL) | dict.fromkeys(HARD, REAL) | dict(cb=CB)
 PRUNED = *(f"nano/{t}" for t in TASKS), "subj", "cb"
-# SST-2: rows to learn from, tokens, and the head's start; each at all rates
-REACH = [(64, 1, "probe"), (64, 4, "probe"), (64, N, "probe"), (64, N, "label"), (256, N, "probe")]
-REACHED, REACH_RATES, REACH_EPOCHS, LAST_WORDS = ("sst2",), (.001, .003, .01), 5, 24
+REACH = [(64, 1), (64, 4), (64, N), (256, N)]  # SST-2: rows to learn from, and tokens; each at all rates
+REACHED, REACH_RATES, REACH_EPOCHS, LAST_WORDS = ("sst2",), (.001, .003, .01), {64: 5, 256: 3}, 24
 BOTH, LIMIT = ("validation", "test"), [float("inf")]
 LOOKED = 128  # test rows on which MiniLM's tokens are removed one by one
 YES = dict(false="no", true="yes")
@@ -213,20 +212,20 @@ def looked_at(task: str, state: Path, encoder):
 
 
 def reached(task: str, state: Path, encoder):
-    "Whether plain prompt tuning learns a task: by rows, tokens, the head's start and rate, judged on validation rows."
+    "Whether plain prompt tuning learns a task: by rows, tokens and rate, judged on validation rows."
     name = task.replace("/", "_")
-    def learned(shots, n, head):
+    def learned(shots, n):
         how = STUDIES[task] | dict(shots=shots, validation=shots)
         seeds = tuning_seeds(how | dict(tuning=3))
         splits, runs = splits_of(task, seeds, how), [(i, lr) for lr in REACH_RATES for i in range(len(seeds))]
-        models = [InfoPromptModel(encoder, splits["task"], n_prompt=n, seed=seeds[i], **SETTINGS | dict(head_init=head))
-                  for i, _ in runs]
+        own = SETTINGS | {k: how[k] for k in ("head_init",) if k in how}
+        models = [InfoPromptModel(encoder, splits["task"], n_prompt=n, seed=seeds[i], **own) for i, _ in runs]
         which, on = [i for i, _ in runs], dict(validation=splits["validation"], test=splits["train"])
         for i, m in zip(which, models): m.begin(splits["train"][i])
         before = judged(models, which, on)
-        train_population(Population(models), splits["train"], None, REACH_EPOCHS, [lr for _, lr in runs], 8,
+        train_population(Population(models), splits["train"], None, REACH_EPOCHS[shots], [lr for _, lr in runs], 8,
                          [(seeds[i],) * 2 for i in which], progress=False, which=which, accelerator=ALONE)
-        return [dict(seed=seeds[i], shots=shots, n_prompt=n, head=head, lr=lr, val=x["val"], val_loss=x["val_loss"],
+        return [dict(seed=seeds[i], shots=shots, n_prompt=n, lr=lr, val=x["val"], val_loss=x["val_loss"],
                      train=x["test"], val_before=b["val"], train_before=b["test"])
                 for (i, lr), b, x in zip(runs, before, judged(models, which, on))]
     def probed(shots):
@@ -236,8 +235,8 @@ def reached(task: str, state: Path, encoder):
         without_prompt = lambda data: probe(data, get_task(own["task"]), encoder)["validation"]["accuracy"]
         return [dict(seed=s, shots=shots, n_prompt=0, val=without_prompt(one(i)))
                 for i, s in enumerate(seeds)]
-    for shots, n, head in REACH:
-        kept_at(state / f"{name}-reach-{shots}-{n}-{head}.json", lambda: dict(rows=learned(shots, n, head)))
+    for shots, n in REACH:
+        kept_at(state / f"{name}-reach-{shots}-{n}.json", lambda: dict(rows=learned(shots, n)))
     for shots in dict.fromkeys(shots for shots, *_ in REACH):
         kept_at(state / f"{name}-reach-{shots}-0.json", lambda: dict(rows=probed(shots)))
 
