@@ -65,15 +65,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: all five")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"default: {SEEDS}; in steps of {STEP}")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no part after this many minutes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of the processor; begin no part later")
     options = parser.parse_args()
     use_threads()
-    encoder, begun, rows, makers = Encoder("nano"), time.monotonic(), [], {}
+    encoder, begun, rows, makers = Encoder("nano"), time.process_time(), [], {}
     for task in options.tasks:
         for at in range(0, options.seeds, STEP):
             file = ROOT / f"benchmarks/results/checkpoints_pruning_harmful/{task}-{at}.json"
             if not file.is_file():
-                if time.monotonic() - begun > 60 * options.minutes:
+                if time.process_time() - begun > 60 * options.minutes:
                     return print("no time is left for another part; the same command goes on from here")
                 spent = time.process_time()
                 part = measured(task, list(range(at, min(at + STEP, options.seeds))), encoder)

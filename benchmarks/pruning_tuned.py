@@ -160,7 +160,7 @@ def tuning_seeds(how: dict) -> list:
 def kept_at(file: Path, make) -> dict:
     "What a file holds; if there is none, it is made, unless it is too late to begin."
     if not file.is_file():
-        if time.monotonic() > LIMIT[0]: sys.exit("no time is left for another part; the same command goes on from here")
+        if time.process_time() > LIMIT[0]: sys.exit("no time is left for another part; the same command goes on from here")
         begun = time.process_time()
         found = make()
         write_whole({file: json.dumps(found | dict(made=made())).encode()})
@@ -270,9 +270,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(STUDIES))
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"at most; default: {SEEDS}; in steps of {STEP}")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no part after this many minutes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of the processor; begin no part later")
     options = parser.parse_args()
-    LIMIT[0] = time.monotonic() + 60 * options.minutes
+    LIMIT[0] = time.process_time() + 60 * options.minutes
     if unknown := {*options.tasks} - {*STUDIES}: parser.error(f"unknown: {', '.join(sorted(unknown))}")
     use_threads()
     os.chdir(ROOT)
