@@ -48,7 +48,7 @@ SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW:
 NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
-SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"], more=("random 1",))
+SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"])
 CB = REAL | dict(held=56, judge_on=["test"])
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ, sst2=REAL) | dict.fromkeys(HARD, REAL) | dict(cb=CB)
 PRUNED = *(f"nano/{t}" for t in TASKS), "subj", "cb"
