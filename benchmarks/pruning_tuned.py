@@ -259,8 +259,10 @@ def written(state: Path, task: str, seeds: int):
         parts = [p for at in range(0, seeds, STEP) for p in read(f"{name}-{at}-*.json")]
         rows, tries = ([r for p in own for r in p["rows"]] for own in (parts, read(f"{name}-tuning-*")))
         score = [x for at in range(0, seeds, STEP) for p in read(f"{name}-look-{at}.json") for x in p["scores"]]
+        held = json.loads(file.read_text())["tasks"].get(task, {}) if file.is_file() else {}
+        looks = dict(scores=columns(score)) if score else {k: held[k] for k in ("scores", "scored") if k in held}
         own = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in, rows=columns(rows),
-                   tuning=columns(tries), **dict(scores=columns(score)) if score else {})
+                   tuning=columns(tries), **looks)
         write_whole({file: json.dumps(beside(file, {task: own}, {task: parts[0]["made"]}, STUDIES)).encode()})
     found = json.loads(file.read_text())
     write_whole({file: json.dumps(found | dict(made=made()), separators=(",", ":")).encode()})
