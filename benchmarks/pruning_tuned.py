@@ -160,7 +160,8 @@ def tuning_seeds(how: dict) -> list:
 def kept_at(file: Path, make) -> dict:
     "What a file holds; if there is none, it is made, unless it is too late to begin."
     if not file.is_file():
-        if time.process_time() > LIMIT[0]: sys.exit("no time is left for another part; the same command goes on from here")
+        if time.process_time() > LIMIT[0]:
+            sys.exit("no time is left for another part; the same command goes on from here")
         begun = time.process_time()
         found = make()
         write_whole({file: json.dumps(found | dict(made=made())).encode()})
