@@ -6,7 +6,7 @@ Twenty tokens from random words, no information terms, batches of 8. Every arm i
 prompt, then what its arm makes of it. Each arm has the rate, of three, that gives it the best mean accuracy on
 validation rows of three seeds, of two on MiniLM, which are not used again. Then twenty seeds are judged on test rows
 that chose nothing. Three epochs, twice. On SUBJ, rows have at most twelve words; on CB, the last 16 words of a premise
-are read. MiniLM has no head for masked words, so its head starts at a probe.
+are read, and four arms are run. MiniLM has no head for masked words, so its head starts at a probe.
 
 On SST-2, again with rows of at most twelve words, plain prompt tuning is tried first: with few and many tokens, rows
 and rates, judged on validation rows alone, beside a logistic regression on the states without a prompt.
@@ -49,7 +49,7 @@ NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tunin
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
 SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"])
-CB = REAL | dict(held=56, judge_on=["test"])
+CB = REAL | dict(held=56, judge_on=["test"], only=("continued", "importance", "random 0", "stage one"))
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ, sst2=REAL) | dict.fromkeys(HARD, REAL) | dict(cb=CB)
 PRUNED = *(f"nano/{t}" for t in TASKS), "subj", "cb"
 REACH = [(64, 1), (64, 4), (64, N), (256, N)]  # SST-2: rows to learn from, and tokens; each at all rates
@@ -99,8 +99,9 @@ def arms(how: dict) -> dict:
     "arm -> share removed, and how: what every study has, and what only some have."
     draw = lambda i: (KEEP, dict(by="random", draw=i))
     found = dict(continued=(0., {}), importance=(KEEP, {}), reversed=(KEEP, dict(by="reversed")))
-    return found | {"random 0": draw(0)} | {k: v for k, v in {"few": (FEW, {}), "random 1": draw(1)}.items()
-                                            if k in how.get("more", ())}
+    found |= {"random 0": draw(0)} | {k: v for k, v in {"few": (FEW, {}), "random 1": draw(1)}.items()
+                                      if k in how.get("more", ())}
+    return {k: v for k, v in found.items() if k in how.get("only", found)}
 
 
 def looked(model, train, held) -> dict:
@@ -181,7 +182,8 @@ def tuned(parts) -> dict:
 
 def every_arm(task: str) -> list:
     "The arms of a task."
-    return [*arms(STUDIES[task]), "short", "stage one"]
+    how = STUDIES[task]
+    return [*arms(how), *(arm for arm in ("short", "stage one") if arm in how.get("only", [arm]))]
 
 
 def studied(task: str, seeds: int, state: Path, encoder):
