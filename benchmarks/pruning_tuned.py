@@ -6,7 +6,8 @@ Twenty tokens from random words, no information terms, batches of 8. Every arm i
 prompt, then what its arm makes of it. Each arm has the rate, of three, that gives it the best mean accuracy on
 validation rows of three seeds, of two on MiniLM, which are not used again. Then twenty seeds are judged on test rows
 that chose nothing. Three epochs, twice. On SUBJ, rows have at most twelve words; on CB, the last 16 words of a premise
-are read; on SST-2, there are 256 rows of at most twelve words. On both, four arms are run. MiniLM has no head for masked words, so its head starts at a probe.
+are read; on SST-2, there are 256 rows of at most twelve words. On these last two, four arms are run. MiniLM has no head
+for masked words, so its head starts at a probe.
 
 On SST-2, plain prompt tuning is tried first: with few and many tokens, rows and rates, judged on validation rows alone,
 beside a logistic regression on the states without a prompt.
