@@ -476,8 +476,8 @@ def test_pruning_tuned_looks_once_at_what_two_functions_tell(script):
 
 def test_whether_a_task_is_learned_is_asked_of_validation_rows_alone(script):
     task, few = "nano/sentiment", dict(encoder="nano", shots=8, held=12, validation=8, tuning=1)
-    small = dict(STUDIES={task: few}, PRUNED=(), HARD=(), REACHED=(task,), REACH_RATES=(.01, .03), REACH_EPOCHS={8: 1, 12: 1},
-                 REACH=[(8, 2), (12, 2)])
+    small = dict(STUDIES={task: few}, PRUNED=(), HARD=(), REACHED=(task,), REACH_RATES=(.01, .03),
+                 REACH_EPOCHS={8: 1, 12: 1}, REACH=[(8, 2), (12, 2)])
     module, project = script("pruning_tuned", task, **small)
     read, real = [], module.judged
     module.judged = lambda models, which, splits: read.append(splits) or real(models, which, splits)
