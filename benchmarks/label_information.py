@@ -2,9 +2,9 @@
 
 python benchmarks/label_information.py [sentiment entailment relation]      (default: all three)
 
-64 shots, 30 epochs, learning rate 1e-2, ten seeds, no head loss; the probe reads 256 test rows after each epoch. With
-`null` negatives a seed draws rows, order, start and noise; with `population` negatives (K = 9) all seeds share rows and
-order. Every setting has twins with β = 0. Every run's first and last reading goes to
+64 shots, 30 epochs, learning rate 1e-2, ten seeds, no head loss; the probe reads 256 test rows after each epoch.
+With `null` negatives a seed draws rows, order, start and noise; with `population` negatives (K = 9) all seeds share
+rows and order. Every setting has twins with β = 0. Every run's first and last reading goes to
 benchmarks/results/label_information.json, what `infoprompt.theory.estimates.fig_label` draws to
 infoprompt/assets/label_information.json.
 """

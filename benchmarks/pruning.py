@@ -13,8 +13,10 @@ import argparse
 import base64
 import cProfile
 import json
+import os
 import pstats
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -168,11 +170,13 @@ def some(models, data, runs: int) -> list:
     return [m.prune(data, **shares((1 + i // len(models)) / 10, N)) for i, m in zip(range(runs), models * 9)]
 
 
-def clock(models, data, runs: int) -> dict:
-    "Seconds of the processor for a run, as one of so many."
-    part, begun = some(models, data, runs), time.process_time()
+def clock(models, data, runs: int, threads: int) -> dict:
+    "Seconds for a run, as one of so many: on the clock, and of the processor."
+    torch.set_num_threads(threads)
+    part, begun, used = some(models, data, runs), time.perf_counter(), time.process_time()
     again(part, data, progress=False, accelerator=ALONE)
-    return dict(runs=runs, seconds=(time.process_time() - begun) / runs)
+    wall, processor = time.perf_counter() - begun, time.process_time() - used
+    return dict(runs=runs, threads=threads, seconds=wall / runs, processor=processor / runs)
 
 
 def profiled(models, data, runs: int) -> dict:
@@ -184,13 +188,15 @@ def profiled(models, data, runs: int) -> dict:
     return found | dict(rest=1000 / runs * sum(spent.values()) - sum(found.values()))
 
 
-def speed(encoder) -> dict:
+def speed(encoder, all_threads: int) -> dict:
     "What a run of three epochs costs in populations of several sizes, and where the time goes."
     data = load_data("nano/sentiment", 64, 0)["train"]
     models = [InfoPromptModel(encoder, "nano/sentiment", n_prompt=N, seed=s, **SETTINGS) for s in SEEDS[:5]]
     first_stage(models, SEEDS[:5], [data] * len(models), min(3, EPOCHS))
-    clock(models, data, 1)
-    return dict(made=made(), timed=[clock(models, data, runs) for _ in range(REPEATS) for runs in SIZES],
+    keys = [*product(SIZES, sorted({1, all_threads}))]  # the first round warms up, and is left out
+    timed = [clock(models, data, *key) for _ in range(1 + REPEATS) for key in keys][len(keys):]
+    torch.set_num_threads(1)
+    return dict(made=made(), timed=timed,
                 profile={runs: profiled(models, data, runs) for runs in (SIZES[0], SIZES[-1])})
 
 
@@ -225,12 +231,13 @@ def main():
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"default: {len(SEEDS)}; in steps of {STEP}")
     parser.add_argument("--scores", action="store_true", help="only what the scores say of each token")
     parser.add_argument("--speed", action="store_true", help="only time populations of several sizes")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="default: one; for --speed one, and as many as there are cores")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or 1)
     encoder, state = Encoder("nano"), ROOT / "benchmarks/results/checkpoints_pruning"
     if options.speed:
-        return write_whole({ROOT / "benchmarks/results/pruning_speed.json": json.dumps(speed(encoder)).encode()})
+        return write_whole({ROOT / "benchmarks/results/pruning_speed.json": json.dumps(
+            speed(encoder, options.threads or os.cpu_count())).encode()})
     seeds, makes = SEEDS[:options.seeds], dict(pruning_scores=scored)
     if not options.scores: makes["pruning"] = measured
     for task in options.tasks:

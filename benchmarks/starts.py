@@ -8,7 +8,7 @@ See `ARMS` for what is tried. The price of an arm is counted in epochs of 64 row
 as its backward pass.
 
 With `--encoder control`, the same on the encoder of benchmarks/control.py, which was never asked the tasks' questions.
-So far that is stored for relation, and in part for entailment.
+So far that is stored for relation, in part for entailment, and for random words on acceptability.
 
 Writes benchmarks/results/starts.parquet or starts_control.parquet, twenty runs at a time; what is there is not run
 again.
@@ -23,12 +23,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from infoprompt.base.files import write_whole
+from infoprompt.base.files import read_whole, write_whole
 from infoprompt.core import InfoPromptModel, load_data
 from infoprompt.data.tasks import get_task
 from infoprompt.method.encoders import Encoder
-from infoprompt.method.starts import candidates, explained
+from infoprompt.method.starts import candidates, evenly, explained
 from infoprompt.nano.grammar import CUES, QUESTIONS
+from infoprompt.show.figures import ASSETS
+from infoprompt.study.experiments import probe
 from infoprompt.study.questions import NANO, noted, short
 from infoprompt.study.sweeps import Alone, plan, run_part
 from control import FOLDER, known
@@ -44,9 +46,11 @@ ARMS = {  # where a run starts, its price before the first epoch, and its epochs
     "no question words": dict(start="silent", price=4.),  # those without a word of the task's questions, on 32 rows
     "lowest cross-entropy": dict(start="lowest", price=4.),  # of the candidates of `informed`, with label words as head
     "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
-    "[MASK]": dict(start="mask")}  # as WARP does
+    "[MASK]": dict(start="mask"),  # as WARP does
+    "probe": None,  # a logistic regression on the un-prompted states of the same rows: what no prompt is needed for
+    "source prompt": dict(start="source", price=4.25)}  # of the seventeen prompts of benchmarks/transfer.py, on 32 rows
 LEFT_OUT = dict(nano=("random words", "label words", "informed", "probe head"),  # benchmarks/grid.py has three
-                control=("eight rows", "no question words"))
+                control=("eight rows", "no question words", "source prompt", "probe"))
 FILES = dict(nano="starts.parquet", control="starts_control.parquet")
 
 
@@ -68,17 +72,34 @@ def silent(prompts, task: str, encoder: Encoder) -> torch.Tensor:
 
 
 @cache
+def sources() -> torch.Tensor:
+    "Prompts that nano has for the seventeen tasks of its family, (task, seed, vector, d)."
+    return torch.stack([p.float() for p in read_whole(ASSETS / "transfer_prompts.safetensors")[1].values()])
+
+
+@torch.no_grad()
+def travelled(model, rows, seed: int) -> torch.Tensor:
+    "The source of a seed whose states say most about the labels of 32 rows; of `informed`'s own rows."
+    batch = {k: x[None] for k, x in model.collate_fn(evenly(rows)[:32]).items()}
+    params = {k: p[None] for k, p in model.trained().items()}
+    states = torch.stack([model.answer(params | dict(prompt=own[None]), batch)["z"][0] for own in sources()[:, seed]])
+    return sources()[explained(states, batch["labels"][0]).argmax(), seed]
+
+
+@cache
 def starts(task: str, seed: int, encoder: Encoder) -> dict:
     "Where each arm's prompt starts."
     model = InfoPromptModel(encoder, task, init="informed", beta=0., gamma=0., seed=seed)
-    prompts, states, labels = candidates(model, model.rows(load_data(task, SHOTS, seed)["train"]))
+    rows = model.rows(load_data(task, SHOTS, seed)["train"])
+    prompts, states, labels = candidates(model, rows)
     with torch.no_grad(): answers = states @ model.head.T + model.label_bias
     loss = torch.stack([cross_entropy(own, labels) for own in answers])
     best = lambda size: int(explained(states[:, :size], labels[:size]).argmax())
     shares = explained(states, labels).masked_fill(~silent(prompts, task, encoder), -torch.inf)
     chosen = dict(own=0, other=1, informed=best(32), quick=best(8), halving=halved(states, labels),
                   silent=int(shares.argmax()), lowest=int(loss.argmin()))
-    return {name: prompts[i] for name, i in chosen.items()}
+    found = {name: prompts[i] for name, i in chosen.items()}
+    return found | (dict(source=travelled(model, rows, seed)) if encoder.name == "nano" else {})
 
 
 class Begun(InfoPromptModel):
@@ -92,6 +113,9 @@ class Begun(InfoPromptModel):
 
 def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
     "All seeds of an arm on one task."
+    if arm == "probe":
+        found = [probe(load_data(task, SHOTS, seed), get_task(task), encoder)["test"]["accuracy"] for seed in SEEDS]
+        return pd.DataFrame(dict(task=task, arm=arm, seed=SEEDS, test_accuracy=found))
     own = dict(epochs=EPOCHS, price=0., head_init="label") | ARMS[arm]
     runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"], head_init=own["head_init"])
     models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),

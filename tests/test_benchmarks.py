@@ -89,16 +89,15 @@ def test_population_measures_memory(script, capsys):
 
 
 def test_evidence(script, monkeypatch):
-    module, project = script("evidence", "tiny", "search", "--tasks", "sentiment", "tense")
-    block = dict(betas=(0.,), gammas=(.05,), lrs=(1e-2,), seeds=range(2), shots=8)
-    for name, tasks in dict(tiny=("sentiment",), search=("tense",)).items():
-        monkeypatch.setitem(module.QUESTIONS, name, [block])
-        monkeypatch.setitem(module.TASKS, name, tasks)
+    module, project = script("evidence", "tiny", "stuck", "--tasks", "sentiment")
+    block = dict(betas=(1.,), gammas=(0.,), lrs=(1e-2,), seeds=range(2), shots=8)
+    for name, more in dict(tiny={}, stuck=dict(acts="while stuck")).items():
+        monkeypatch.setitem(module.QUESTIONS, name, [block | more])
     monkeypatch.setattr(module, "gather", partial(module.gather, epochs=1, progress=False))
-    monkeypatch.setattr(module, "search_task", partial(module.search_task, rows=120))
     for _ in range(2): module.main()  # the second time nothing is left to do
-    tables = [pd.read_parquet(project / f"benchmarks/results/evidence_{q}.parquet") for q in ("tiny", "search")]
+    tables = [pd.read_parquet(project / f"benchmarks/results/evidence_{q}.parquet") for q in ("tiny", "stuck")]
     assert [len(t) for t in tables] == [2, 2] and all(t.attrs["command"] for t in tables)
+    assert [set(t["acts"]) for t in tables] == [{"always"}, {"while stuck"}]
 
 
 def test_ladder(script):
@@ -395,10 +394,12 @@ def test_pruning(script):
 
 
 def test_pruning_speed(script):
-    module, project = script("pruning", "--speed", SEEDS=range(1), EPOCHS=1, N=2, SIZES=(1, 3), REPEATS=1)
+    module, project = script("pruning", "--speed", "--threads", "2", SEEDS=range(1), EPOCHS=1, N=2, SIZES=(1, 3),
+                             REPEATS=2)
     module.main()
     found = held(project, "benchmarks/results/pruning_speed.json")
-    assert [x["runs"] for x in found["timed"]] == [1, 3] and all(x["seconds"] > 0 for x in found["timed"])
+    assert [(x["runs"], x["threads"]) for x in found["timed"]] == [(1, 1), (1, 2), (3, 1), (3, 2)] * 2
+    assert all(x["seconds"] > 0 < x["processor"] for x in found["timed"])
     assert {*found["profile"]} == {"1", "3"} and all(x["backward"] > 0 < x["rest"] for x in found["profile"].values())
 
 

@@ -18,10 +18,11 @@ from infoprompt.data.tasks import get_task
 from infoprompt.show.figures import told
 from infoprompt.show.weights import stored_weights
 from infoprompt.study.evidence import (BLOCKS, RATES, SHOWN, SLACK, arrival, fig_gains, fig_phase, fig_primary,
-                                       fig_race, fig_spread, fig_twins, log_rank, mark_for, pooled, primary, race,
-                                       raced, smoothed, stored_grid, tuned)
+                                       fig_race, fig_rival, fig_spread, fig_twins, log_rank, mark_for, own_marks,
+                                       pooled, primary, race, raced, smoothed, stored_grid, tuned)
 from infoprompt.study.experiments import PRIMARY
-from infoprompt.study.questions import LADDER, QUESTIONS, TASKS, early, gather, possible
+from infoprompt.study.questions import HOW, LADDER, QUESTIONS, WhileStuck, early, gather, possible
+from infoprompt.study.questions import NANO as FIVE
 from infoprompt.study.sweeps import plan
 from small import NANO
 
@@ -183,6 +184,28 @@ def test_runs_that_never_arrive_are_censored():
     assert np.isnan(log_rank(runs.assign(epochs=np.inf, plain=np.inf)))
 
 
+def test_a_mark_favours_the_run_that_set_it():
+    curves = [[1., *after] for after in ([.8] * 4, [.6, .5, .4, .1], [.9, .2, .2, .2])]
+    found = own_marks(curves)  # marks: .82, .353, .22; smoothed: .6, .55, .5, .333 and .9, .55, .433, .2
+    assert found["plain"].tolist() == [1, 4, 4] and found["epochs"].tolist() == [1, 4, np.inf]
+    assert set(found["last"]) == {4}
+    fig = fig_rival(pd.DataFrame([row(seed=s, curve=c) for s, c in enumerate(curves)]), "nano/a")
+    assert "set the mark needs 4 epochs, an equal rival 4 epochs (log-rank p = " in fig.layout.title.text
+    assert [*fig.data[1].y] == pytest.approx([1, 2 / 3, 2 / 3, 2 / 3, 1 / 3], abs=1e-3)
+
+
+def test_terms_act_while_a_batch_is_at_chance():
+    "Two starts: one guesses, one has an opinion."
+    found = []
+    for seed in 0, 4:
+        model = WhileStuck(NANO, "nano/sentiment", beta=1., gamma=.5, init="vocab", seed=seed)
+        out = model(**model.collate_fn(model.rows(load_data("nano/sentiment", 16, 0)["train"])))
+        terms = out.l_rep.item() + .5 * out.l_head.item()
+        found.append(out.ce.item() >= .9 * np.log(2))
+        assert out.loss.item() == pytest.approx(out.ce.item() + terms * found[-1]) and terms > 1
+    assert found == [True, False]
+
+
 # --- the question that was fixed in advance
 
 def test_the_primary_question_by_hand():
@@ -276,12 +299,13 @@ def test_a_question_gives_one_row_a_run_with_its_curve(tiny):
 def planned(question, task):
     "What tells each run of a question and task apart."
     for block in QUESTIONS[question]:
-        own = dict(task=task, shots=block.get("shots", 64), optimizer=block.get("optimizer", "adamw"))
-        yield from (own | run for run in plan(**{k: v for k, v in block.items() if k not in own}))
+        own = dict(task=task) | {k: block.get(k, HOW[k]) for k in ("shots", "optimizer", "acts")}
+        yield from (own | run for run in plan(**{k: v for k, v in block.items() if k not in HOW}))
 
 
 def known(row, names):
-    return frozenset((k, v) for k, v in (dict(optimizer="adamw") | row).items() if k in names and not pd.isna(v))
+    usual = dict(optimizer="adamw", acts="always")
+    return frozenset((k, v) for k, v in (usual | row).items() if k in names and not pd.isna(v))
 
 
 @pytest.fixture(params=FILES, ids=lambda f: f.stem.removeprefix("evidence_"))
@@ -290,7 +314,8 @@ def stored(request):
     return request.param.stem.removeprefix("evidence_"), pd.read_parquet(request.param)
 
 
-def test_there_is_evidence(): assert {file.stem.removeprefix("evidence_") for file in FILES} == set(QUESTIONS)
+def test_there_is_evidence():
+    assert {"critics", "more"} <= {file.stem.removeprefix("evidence_") for file in FILES} <= set(QUESTIONS)
 
 
 def origins(file):
@@ -318,8 +343,7 @@ def test_rows_know_their_commit(stored):
 
 def test_every_run_of_a_question_is_there_once(stored):
     question, table = stored
-    kind = dict(search="search/", forms="search/").get(question, "nano/")
-    assert set(table["task"]) == {kind + t for t in TASKS[question]}
+    assert set(table["task"]) <= {f"nano/{t}" for t in FIVE}
     runs = [r for task in table["task"].unique() for r in planned(question, task)]
     names = {k for r in runs for k in r}
     there = Counter(known(r, names) for r in table.to_dict("records"))
@@ -327,9 +351,9 @@ def test_every_run_of_a_question_is_there_once(stored):
 
 
 def test_stored_curves_are_whole(stored):
-    _, table = stored
-    fine = table[table["diverged"] == 0]
-    assert all(len(c) == 31 and np.isfinite(c).all() for c in fine["curve"])
+    question, table = stored
+    fine, epochs = table[table["diverged"] == 0], QUESTIONS[question][0].get("epochs", HOW["epochs"])
+    assert all(len(c) == epochs + 1 and np.isfinite(c).all() for c in fine["curve"])
     assert table["test_accuracy"].between(0, 1).all() and len(fine) > .9 * len(table)
     kept = [c[int(e)] for c, e in zip(fine["curve"], fine["epoch"])]
     assert kept == pytest.approx(fine["val_loss"].tolist(), abs=1e-4)
@@ -339,9 +363,9 @@ def test_stored_curves_are_whole(stored):
 
 def test_figures_draw_from_what_is_stored(stored):
     question, table = stored
-    plain = "beta == 0 and gamma == 0 and init == 'vocab'"
     table = tuned(table)
-    base = table.query(plain)["arm"].iloc[0]
+    plain = table.query("beta == 0 and gamma == 0")
+    base = (table if plain.empty else plain)["arm"].iloc[0]  # plain runs like those of `forms` are in the grid
     found = race(raced(table, base))
     for task, part in found.groupby("task"):
         gains = part.droplevel("task")[["test", "low", "high"]].rename(columns=dict(test="mean"))

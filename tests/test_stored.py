@@ -17,6 +17,7 @@ from infoprompt.base.files import read_whole
 from infoprompt.method.encoders import Encoder
 from infoprompt.method.prompts import start_prompt
 from infoprompt.show.weights import QUANTITIES, pack_runs, read_runs
+from infoprompt.study import questions
 from infoprompt.study.experiments import run_job, stored
 from infoprompt.study.transfer import answers_to, similarity, told, zero_shot
 
@@ -24,7 +25,7 @@ RESULTS, ASSETS = ROOT / "benchmarks/results", ROOT / "infoprompt/assets"
 GRID = sorted(ASSETS.glob("weights_*.parquet"))
 LANDS = sorted(ASSETS.glob("landscape_*.safetensors"))
 TRAVEL = sorted(path for name in ("transfer_*", "minilm_*", "carried*") for path in ASSETS.glob(name))
-QUESTIONS = sorted(RESULTS.glob("evidence_*.parquet"))  # some of an earlier nano, as lesson 9 says
+QUESTIONS = sorted(RESULTS.glob("evidence_*.parquet"))
 TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.json", "step_vs_peft_2_threads.json",
          "times.json"}  # nothing to compare
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
@@ -75,7 +76,7 @@ def test_no_file_is_forgotten():
 
 @pytest.mark.parametrize("file", [*(ASSETS / f"{name}.json" for name in (
     "training_run", "playground", "prompts", "pruning", "pruning_scores", "word_plane")), *GRID, *LANDS,
-    *TRAVEL, *(RESULTS / name for name in sorted(REMADE))],
+    *TRAVEL, *QUESTIONS, *(RESULTS / name for name in sorted(REMADE))],
                          ids=lambda path: path.name)
 def test_a_file_is_of_todays_nano(file):
     made = about(file)
@@ -90,14 +91,18 @@ def test_each_task_says_what_made_it(file):
     assert all(own["nano"] == nano and own["commit"] for own in found["made_of"].values())
 
 
-@pytest.mark.parametrize("file", QUESTIONS, ids=lambda path: path.name)
-def test_a_file_of_an_earlier_nano_is_read_in_its_own_section(file):
-    page = (ROOT / "nbs/09_evidence.ipynb").read_text(encoding="utf-8")
-    before, after = page.split("## Asked of an earlier nano")
-    name = file.stem.removeprefix("evidence_")
-    used = f'files[\\"{name}\\"]'
-    today = about(file).get("nano") == Encoder("nano").fingerprint["weights"]
-    assert used in (before + after) and (today or used not in before)
+@pytest.mark.parametrize("question, block", [("forms", 0), ("more", 1)])
+def test_questions(monkeypatch, question, block):
+    own = questions.QUESTIONS[question][block] | dict(seeds=[3], lrs=(1e-2,))
+    monkeypatch.setitem(questions.QUESTIONS, question, [own])
+    new = questions.gather(question, "nano/entailment", progress=False).iloc[0]
+    file = RESULTS / f"evidence_{question}.parquet"
+    if not file.is_file(): pytest.skip("this question was not asked yet")
+    old = pd.read_parquet(file)
+    same = (old["task"] == new["task"]) & (old["seed"] == 3) & (old["lr"] == .01) & (old["acts"] == new["acts"]) & (
+        old["beta"] == new["beta"]) & (old["optimizer"] == new["optimizer"])
+    assert same.sum() == 1 and abs(new["untrained"] - old[same]["untrained"].item()) <= 1 / 64
+    agree(new["curve"], old[same]["curve"].item(), False, .03, slice(3))
 
 
 def test_ladder(script, monkeypatch):

@@ -9,6 +9,7 @@ __all__ = ['TOKEN', 'parse', 'slot_counts', 'cut', 'layout', 'frame', 'texts_of'
 import re
 from collections import Counter
 
+import numpy as np
 import torch
 
 from ..base.checks import InputError
@@ -170,7 +171,7 @@ def collate(
 ) -> dict:  # input_ids, attention_mask, position_ids, token_type_ids, slot, mask_pos or word_pos (, labels)
     "Pad rows on the right and number their positions."
     longest = max(len(r["input_ids"]) for r in encoded)
-    padded = lambda k, n, pad: torch.tensor([r[k] + [pad] * (n - len(r[k])) for r in encoded])
+    padded = lambda k, n, pad: torch.from_numpy(np.array([r[k] + [pad] * (n - len(r[k])) for r in encoded], np.int64))
     pads = dict(input_ids=encoder.tokenizer.pad_token_id, slot=-1, token_type_ids=0)
     batch = {k: padded(k, longest, pad) for k, pad in pads.items()}
     lengths = torch.tensor([len(r["input_ids"]) for r in encoded])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Population', 'wide', 'answers', 'joined', 'weighed', 'terms', 'logits', 'bytes_of_row', 'chunks', 'all_logits',
-           'judge', 'train_population', 'finish', 'identity', 'accelerator_for', 'place_for']
+           'judge', 'train_population', 'finish', 'identity', 'place_for']
 
 # %% ../../nbs/reference/engine/population.ipynb #a05a654f
 import hashlib, json
@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch.nn.functional import cross_entropy, pad
 
 from ..base.checks import InputError, check
@@ -24,8 +22,9 @@ from ..data.labels import kind_of
 from ..tokens.proving import tensors_hash
 from ..data.tasks import measure
 from .feeds import Feed, Rows, mine
+from .threads import accelerator_for, sharing, states_shared_out
 from .training import train
-from ..method.objective import LAID, states_at_mask
+from ..method.objective import LAID
 from ..method.peers import circles, shared, shares
 from ..method.starts import begin
 
@@ -108,7 +107,7 @@ def answers(
     prompts = [models[runs[0]].prompts(p, b) for runs, p, b in parts]
     longest = max(p.shape[2] for p in prompts)
     every = prompts[0] if len(groups) == 1 else torch.cat([wide(p, longest) for p in prompts])[population.back]
-    z = states_at_mask(population.encoder, {k: batch[k] for k in LAID if k in batch}, every)
+    z = states_shared_out(population.encoder, {k: batch[k] for k in LAID if k in batch}, every)
     return [(runs, p, b, models[runs[0]].conclude(p, b, prompt, z if len(groups) == 1 else z[runs]))
             for (runs, p, b), prompt in zip(parts, prompts)]
 
@@ -262,10 +261,11 @@ def train_population(
     def done(state, params):
         with uninterrupted(): finish(population, params | fixed, state, len(feed), rows)
     try:
-        state = train(step, whole, feed, accelerator, epochs, lrs, weight_decay, pieces=accumulate,
-                      evaluate=held and judged, checkpoint=file, checkpoint_every=checkpoint_every, resume=resume,
-                      settings=identity(population, rows, held, memory.get(start, start) if resume else start),
-                      progress=progress, optimizer=optimizer)
+        with sharing(len(population.models) * batch_size, accelerator.device, mixed_precision):
+            state = train(step, whole, feed, accelerator, epochs, lrs, weight_decay, pieces=accumulate,
+                          evaluate=held and judged, checkpoint=file, checkpoint_every=checkpoint_every, resume=resume,
+                          settings=identity(population, rows, held, memory.get(start, start) if resume else start),
+                          progress=progress, optimizer=optimizer)
         done(state, state.best if held else state.params)
     except Stopped as stop:
         done(stop.state, stop.state.params)
@@ -303,15 +303,6 @@ def identity(
     shared = {k: each[0][k] if all(e[k] == each[0][k] for e in each) else [e[k] for e in each] for k in each[0]}
     return shared | dict(encoder=population.encoder.fingerprint, task=asdict(population.models[0].task), start=start,
                          data=digest(rows), validation=digest(held))
-
-# %% ../../nbs/reference/engine/population.ipynb #457fc3f6
-def accelerator_for(
-    mixed_precision:str,  # "no" or "bf16"
-) -> Accelerator:
-    "Devices and precision of one fit; accelerate alone would keep the first fit's precision for good."
-    before = AcceleratorState._shared_state.get("_mixed_precision", mixed_precision)
-    if before != mixed_precision: AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision)
 
 # %% ../../nbs/reference/engine/population.ipynb #4c14216a
 def place_for(

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from ..base.checks import InputError, InputWarning, brief
 from ..base.endings import Diverged, Interrupted, Unsaved, heeding, uninterrupted
 from ..base.files import packed, read_whole, write_whole
+from .threads import threads
 
 # %% ../../nbs/reference/engine/training.ipynb #09f630d4
 def per_run(
@@ -149,7 +150,7 @@ def rounding(
     device,  # a torch.device, or its name
 ) -> dict:  # plain JSON
     "What can change the last bits of a result."
-    return dict(threads=torch.get_num_threads(), device=torch.device(device).type, torch=torch.__version__)
+    return dict(threads=threads(), device=torch.device(device).type, torch=torch.__version__)
 
 # %% ../../nbs/reference/engine/training.ipynb #cd3f52cf
 def save_state(

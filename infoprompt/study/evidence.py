@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SLACK', 'ARM', 'RATES', 'SHOWN', 'BLOCKS', 'COMPARED', 'stored_grid', 'smoothed', 'arrival', 'mark_for', 'tuned',
            'raced', 'log_rank', 'race', 'pooled', 'primary', 'fig_phase', 'fig_gains', 'fig_primary', 'fig_spread',
-           'fig_race', 'fig_twins']
+           'fig_race', 'own_marks', 'fig_rival', 'fig_twins']
 
 # %% ../../nbs/09_evidence.ipynb #c7ef91fd
 import numpy as np
@@ -62,7 +62,7 @@ def mark_for(
 
 # %% ../../nbs/09_evidence.ipynb #f48774e6
 ARM = ("beta", "gamma", "init", "head_init", "n_prompt", "k", "shots", "layers", "rep_critic", "rep_negatives",
-       "head_critic", "head_negatives", "weighting", "optimizer")
+       "head_critic", "head_negatives", "weighting", "optimizer", "acts")
 
 # %% ../../nbs/09_evidence.ipynb #bacaf899
 def tuned(
@@ -218,6 +218,18 @@ def fig_spread(
     return say(fig, says, f"Boxes of test accuracy by start and γ. {says}.", task=short(task), none=float(sd[0.]),
                some=float(sd[.05]))
 
+# %% ../../nbs/09_evidence.ipynb #09f00010
+def _when(epochs, last): return f"{epochs:g} epoch{'' if epochs == 1 else 's'}" if np.isfinite(epochs) else \
+    f"more than {last} epochs"
+
+def _under_way(lines, last):
+    "Falling steps: the share of each line's runs that have not arrived, by epoch."
+    fig = go.Figure([go.Scatter(x=list(range(last + 1)), name=name, mode="lines",
+                                y=as_list((np.asarray(epochs) > e).mean() for e in range(last + 1)),
+                                line=dict(color=colour, width=3, shape="hv"))
+                     for (name, epochs), colour in zip(lines.items(), (GREY, COLOURS["l_rep"], COLOURS["ce"]))])
+    return quiet(fig).update_xaxes(title="epoch").update_yaxes(title="share still above the mark", range=[-.02, 1.02])
+
 # %% ../../nbs/09_evidence.ipynb #e6f8436a
 def fig_race(
     table:pd.DataFrame,  # of `tuned`
@@ -226,19 +238,36 @@ def fig_race(
 ) -> go.Figure:
     "The share of the runs that are still above the mark, by epoch."
     runs, (base, other) = raced(table[table["task"] == task], next(iter(arms))), list(arms)[:2]
-    fig, last = go.Figure(), int(runs["last"].max())
-    for (arm, name), colour in zip(arms.items(), (GREY, COLOURS["l_rep"], COLOURS["ce"])):
-        epochs = runs[runs["arm"] == arm]["epochs"].to_numpy()
-        fig.add_trace(go.Scatter(x=list(range(last + 1)), y=as_list((epochs > e).mean() for e in range(last + 1)),
-                                 name=name, mode="lines", line=dict(color=colour, width=3, shape="hv")))
-    quiet(fig).update_xaxes(title="epoch").update_yaxes(title="share still above the mark", range=[-.02, 1.02])
+    last = int(runs["last"].max())
+    fig = _under_way({name: runs[runs["arm"] == arm]["epochs"] for arm, name in arms.items()}, last)
     row = race(runs).loc[task, other]
     says = ("{task}: half of the runs have reached the mark after {epochs}, against {plain} (log-rank "
             "p = {p:.2g}); test differs by {test:+.3f} ({low:+.3f} to {high:+.3f})")
-    when = lambda n: f"{n:g} epoch{'' if n == 1 else 's'}" if np.isfinite(n) else f"more than {last} epochs"
     return say(fig, says, "Falling steps, one line an arm; what is left at the end never arrived. " + says,
-               task=short(task), epochs=when(row["epochs"]), plain=when(row["plain"]), p=row["p"], test=row["test"],
-               low=row["low"], high=row["high"])
+               task=short(task), epochs=_when(row["epochs"], last), plain=_when(row["plain"], last), p=row["p"],
+               test=row["test"], low=row["low"], high=row["high"])
+
+# %% ../../nbs/09_evidence.ipynb #09f00011
+def own_marks(
+    curves,  # of like runs: validation cross-entropy, the start first
+) -> pd.DataFrame:  # one row a mark: plain (the epochs of the run that set it), epochs (the next run's), last
+    "Each run against a mark that it sets itself, and the next run, which is no better and no worse, against the same."
+    curves, marks = list(curves), [smoothed(c).min() + SLACK for c in curves]
+    return pd.DataFrame(dict(plain=[*map(arrival, curves, marks)], last=len(curves[0]) - 1,
+                             epochs=[*map(arrival, curves[1:] + curves[:1], marks)]))
+
+# %% ../../nbs/09_evidence.ipynb #09f00012
+def fig_rival(
+    table:pd.DataFrame,  # runs with task, seed and curve, which differ in their seed alone
+    task:str,  # a name in it
+) -> go.Figure:
+    "An equal rival: what a mark is worth to the run that sets it."
+    runs = own_marks(table[table["task"] == task].sort_values("seed")["curve"])
+    last, names = int(runs["last"].max()), {"the run that set the mark": "plain", "another plain run": "epochs"}
+    fig = _under_way({name: runs[column] for name, column in names.items()}, last)
+    says = "{task}: in the median the run that set the mark needs {own}, an equal rival {other} (log-rank p = {p:.2g})"
+    return say(fig, says, "Two lines of falling steps. " + says, task=short(task), p=log_rank(runs),
+               own=_when(runs["plain"].median(), last), other=_when(runs["epochs"].median(), last))
 
 # %% ../../nbs/09_evidence.ipynb #09a00001
 BLOCKS = {"0 to 4": slice(0, 5), "5 to 9": slice(5, 10), "10 to 14": slice(10, 15), "15 to 19": slice(15, 20),
