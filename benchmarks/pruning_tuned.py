@@ -1,23 +1,28 @@
 """Pruned prompts whose learning rate was tuned: nano with 256 rows, MiniLM on real tasks.
 
-python benchmarks/pruning_tuned.py [nano/sentiment ... subj rte ...] [--seeds 20]
+python benchmarks/pruning_tuned.py [nano/sentiment ... subj rte ...] [--seeds 20] [--minutes M]
 
 Twenty tokens from random words, no information terms, batches of 8. Every arm is trained twice with one rate: first the
-prompt, then what its arm makes of it. On nano, three epochs twice, and each arm has the rate that gives it the best
-mean accuracy on validation rows. On SUBJ, with rows of at most twelve words, five epochs twice, and all arms have the
-rate that is best for the first round. Seeds that choose a rate, three or two, are not used again. Then twenty seeds,
-or ten on SUBJ, are judged on test rows that chose nothing. MiniLM has no head for masked words, so its head starts at a
-probe.
+prompt, then what its arm makes of it. Each arm has the rate, of three, that gives it the best mean accuracy on
+validation rows of three seeds, of two on MiniLM, which are not used again. Then twenty seeds are judged on test rows
+that chose nothing. Three epochs, twice. On SUBJ, rows have at most twelve words; on CB, the last 16 words of a premise
+are read; on SST-2, there are 256 rows of at most twelve words. On these last two, four arms are run. MiniLM has no head
+for masked words, so its head starts at a probe.
+
+On SST-2, plain prompt tuning is tried first: with few and many tokens, rows and rates, judged on validation rows alone,
+beside a logistic regression on the states without a prompt.
 
 On five tasks of SuperGLUE, two things are compared with the most frequent label, to see which tasks can tell anything
 here, with three seeds: a logistic regression on the states without a prompt, and one round of plain prompt tuning.
 
-Resumable: parts wait in results/checkpoints_pruning_tuned. Reads ../shared/data for the real tasks. Writes
-benchmarks/results/pruning_tuned.json after each task; the file keeps what it holds of other tasks.
+Resumable: parts wait in results/checkpoints_pruning_tuned; --minutes ends it before a part that would begin later than
+that. Reads ../shared/data for the real tasks. Writes benchmarks/results/pruning_tuned.json after each task; the file
+keeps what it holds of other tasks.
 """
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -27,13 +32,15 @@ from torch.nn.functional import cross_entropy
 from infoprompt.base.files import write_whole
 from infoprompt.core import InfoPromptModel, Task, load_data
 from infoprompt.data.sources import read_splits
+from infoprompt.data.tasks import get_task
 from infoprompt.method.encoders import Encoder
 from infoprompt.engine.masks import slopes
+from infoprompt.engine.population import Population, train_population
 from infoprompt.show.weights import TASKS
 from infoprompt.study.experiments import probe
 from infoprompt.study.pruning import again, nats_without, shares, without
 from infoprompt.theory.estimates import states_of
-from pruning import ALONE, CUT, N, NATS, ROOT, SETTINGS, columns, first_stage, held_out, judged, rounded
+from pruning import ALONE, CUT, N, NATS, ROOT, SETTINGS, columns, first_stage, held_out, judged, path, rounded
 from real_terms import short
 from made import beside, made, use_threads
 
@@ -42,15 +49,21 @@ SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW:
 NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
-SUBJ = REAL | dict(epochs=5, held=185, tunes=["stage one"], seeds=10, step=2, judge_on=["test"])
-STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ) | dict.fromkeys(HARD, REAL)
-BOTH = "validation", "test"
-LOOK, LOOKED = 4, 128  # seeds of MiniLM whose tokens are removed one by one, and the test rows that this is seen on
+SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"])
+FOUR = dict(judge_on=["test"], only=("continued", "importance", "random 0", "stage one"))
+CB, SST2 = REAL | FOUR | dict(held=56), REAL | FOUR | dict(shots=256, held=200)
+STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ, sst2=SST2) | dict.fromkeys(HARD, REAL) | dict(cb=CB)
+PRUNED = *(f"nano/{t}" for t in TASKS), "subj", "sst2", "cb"
+REACH = [(64, 1), (64, 4), (64, N), (256, N)]  # SST-2: rows to learn from, and tokens; each at all rates
+REACHED, REACH_RATES, REACH_EPOCHS, LAST_WORDS = ("sst2",), (.001, .003, .01), {64: 5, 256: 3}, 16
+BOTH, LIMIT = ("validation", "test"), [float("inf")]
+LOOKED = 128  # test rows on which MiniLM's tokens are removed one by one
 YES = dict(false="no", true="yes")
 WORDS = dict(rte=dict(entailment="yes", not_entailment="no"), wic=YES, wsc=YES,
              copa=dict(choice1="first", choice2="second"),
              cb=dict(entailment="yes", contradiction="no", neutral="maybe"))
-ASKED = dict(rte=lambda r: (r["sentence1"], r["sentence2"]), cb=lambda r: (r["premise"], r["hypothesis"]),
+ASKED = dict(rte=lambda r: (r["sentence1"], r["sentence2"]),
+             cb=lambda r: (" ".join(r["premise"].split()[-LAST_WORDS:]), r["hypothesis"]),
              wic=lambda r: (f"{r['word']}: {r['sentence1']}", r["sentence2"]),
              wsc=lambda r: (r["text"], f"{r['span2_text']} means {r['span1_text']}"),
              copa=lambda r: (f"{r['premise']} What is its {r['question']}?", f"{r['choice1']} or {r['choice2']}"))
@@ -88,19 +101,25 @@ def arms(how: dict) -> dict:
     "arm -> share removed, and how: what every study has, and what only some have."
     draw = lambda i: (KEEP, dict(by="random", draw=i))
     found = dict(continued=(0., {}), importance=(KEEP, {}), reversed=(KEEP, dict(by="reversed")))
-    return found | {"random 0": draw(0)} | {k: v for k, v in {"few": (FEW, {}), "random 1": draw(1)}.items()
-                                            if k in how.get("more", ())}
+    found |= {"random 0": draw(0)} | {k: v for k, v in {"few": (FEW, {}), "random 1": draw(1)}.items()
+                                      if k in how.get("more", ())}
+    return {k: v for k, v in found.items() if k in how.get("only", found)}
 
 
 def looked(model, train, held) -> dict:
     "Of one model: its tokens' scores, and what removing each does to the loss and to what the states know."
     many, params, rows = without(model, held)
+    steps, halves = model.history.groupby("quantity")["value"].mean(), dict(a=slice(0, None, 2), b=slice(1, None, 2))
     z, y, each = states_of(many, params, rows), rows.labels()[0], slopes(model, train, CUT).sum(-1)
     said = model.conclude(params, {}, params["prompt"][:, None], z)["logits"].detach()
     loss = cross_entropy(said.movedim(-1, 1), y.expand(len(z), -1), reduction="none")
     nats = nats_without(z.numpy(), y.numpy(), NATS.values())
+    gaps = (loss[1:] - loss[:1]).T
+    found = {f"{k}_{half}": x[at].mean(0) for half, at in halves.items()
+             for k, x in dict(first=each.abs(), signed=each, held=gaps).items()}
+    if "path_0" in steps: found |= dict(path=torch.tensor([steps[f"path_{i}"] for i in range(N)]))
     return rounded(dict(first=each.abs().mean(0), signed=each.mean(0), norm=model.prompt.detach().norm(dim=1),
-                        **held_out((loss[1:] - loss[:1]).T), **dict(zip(NATS, nats))))
+                        **held_out(gaps), **dict(zip(NATS, nats)), **found))
 
 
 def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, judge_on=BOTH) -> dict:
@@ -116,9 +135,9 @@ def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, j
             numbers = int(m.prompt_mask.sum()) * encoder.d_in // CUT if hasattr(m, "prompt_mask") else m.prompt.numel()
             rows.append(dict(seed=seeds[i], arm=arm, lr=lr, numbers=numbers, **x))
     cuts = {a: c for a, c in arms(how).items() if a in wanted}
-    if cuts or "stage one" in wanted:
+    if cuts or look or "stage one" in wanted:
         models = new(N)
-        first_stage(models, seeds, splits["train"], how["epochs"], lr)
+        first_stage(models, seeds, splits["train"], how["epochs"], lr, **dict(watch=path) if look else {})
         if "stage one" in wanted: note("stage one", one, models)
         if look: found = [dict(seed=s, **looked(m, splits["train"][i], splits["test"][i].select(range(LOOKED))))
                           for i, (s, m) in enumerate(zip(seeds, models))]
@@ -142,8 +161,10 @@ def tuning_seeds(how: dict) -> list:
 
 
 def kept_at(file: Path, make) -> dict:
-    "What a file holds; if there is none, it is made."
+    "What a file holds; if there is none, it is made, unless it is too late to begin."
     if not file.is_file():
+        if time.process_time() > LIMIT[0]:
+            sys.exit("no time is left for another part; the same command goes on from here")
         begun = time.process_time()
         found = make()
         write_whole({file: json.dumps(found | dict(made=made())).encode()})
@@ -163,23 +184,24 @@ def tuned(parts) -> dict:
 
 def every_arm(task: str) -> list:
     "The arms of a task."
-    return [*arms(STUDIES[task]), "short", "stage one"]
+    how = STUDIES[task]
+    return [*arms(how), *(arm for arm in ("short", "stage one") if arm in how.get("only", [arm]))]
 
 
 def studied(task: str, seeds: int, state: Path, encoder):
-    "Tune the rates of a task, then run its arms; an arm that was not tuned has the rate of the first round."
+    "Tune the rates of a task, run its arms, and remove tokens one by one where the task asks for it."
     name, how = task.replace("/", "_"), STUDIES[task]
-    tries = [kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
-        task, tuning_seeds(how), lr, how.get("tunes", every_arm(task)), encoder, judge_on=["validation"]))
-        for lr in RATES]
-    best = tuned(tries)
-    best = {arm: best.get(arm, best["stage one"]) for arm in every_arm(task)}
-    for at in range(0, seeds, step := how.get("step", STEP)):
-        some = list(range(at, min(at + step, seeds)))
+    best = tuned([kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
+        task, tuning_seeds(how), lr, every_arm(task), encoder, judge_on=["validation"])) for lr in RATES])
+    for at in range(0, seeds, STEP):
+        some = list(range(at, min(at + STEP, seeds)))
         for lr in sorted({*best.values()}):
             wanted = [a for a in best if best[a] == lr]
             kept_at(state / f"{name}-{at}-{lr}.json", lambda: measured(
-                task, some, lr, wanted, encoder, how is SUBJ and at < LOOK, how.get("judge_on", BOTH)))
+                task, some, lr, wanted, encoder, judge_on=how.get("judge_on", BOTH)))
+    for at in range(0, min(seeds, how.get("looks", 0)), STEP):
+        some = list(range(at, min(at + STEP, seeds)))
+        kept_at(state / f"{name}-look-{at}.json", lambda: measured(task, some, best["stage one"], [], encoder, True))
 
 
 def looked_at(task: str, state: Path, encoder):
@@ -194,22 +216,60 @@ def looked_at(task: str, state: Path, encoder):
     kept_at(state / f"{task}-plain.json", lambda: measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder))
 
 
+def reached(task: str, state: Path, encoder):
+    "Whether plain prompt tuning learns a task: by rows, tokens and rate, judged on validation rows."
+    name = task.replace("/", "_")
+    def learned(shots, n):
+        how = STUDIES[task] | dict(shots=shots, validation=shots)
+        seeds = tuning_seeds(how | dict(tuning=3))
+        splits, runs = splits_of(task, seeds, how), [(i, lr) for lr in REACH_RATES for i in range(len(seeds))]
+        own = SETTINGS | {k: how[k] for k in ("head_init",) if k in how}
+        models = [InfoPromptModel(encoder, splits["task"], n_prompt=n, seed=seeds[i], **own) for i, _ in runs]
+        which, on = [i for i, _ in runs], dict(validation=splits["validation"], test=splits["train"])
+        for i, m in zip(which, models): m.begin(splits["train"][i])
+        before = judged(models, which, on)
+        train_population(Population(models), splits["train"], None, REACH_EPOCHS[shots], [lr for _, lr in runs], 8,
+                         [(seeds[i],) * 2 for i in which], progress=False, which=which, accelerator=ALONE)
+        return [dict(seed=seeds[i], shots=shots, n_prompt=n, lr=lr, val=x["val"], val_loss=x["val_loss"],
+                     train=x["test"], val_before=b["val"], train_before=b["test"])
+                for (i, lr), b, x in zip(runs, before, judged(models, which, on))]
+    def probed(shots):
+        how = STUDIES[task] | dict(shots=shots, validation=shots, held=1)
+        own = splits_of(task, seeds := tuning_seeds(how | dict(tuning=3)), how)
+        one = lambda i: {s: own[s][i] for s in ("train", "validation", "test")}
+        without_prompt = lambda data: probe(data, get_task(own["task"]), encoder)["validation"]["accuracy"]
+        return [dict(seed=s, shots=shots, n_prompt=0, val=without_prompt(one(i)))
+                for i, s in enumerate(seeds)]
+    for shots, n in REACH:
+        kept_at(state / f"{name}-reach-{shots}-{n}.json", lambda: dict(rows=learned(shots, n)))
+    for shots in dict.fromkeys(shots for shots, *_ in REACH):
+        kept_at(state / f"{name}-reach-{shots}-0.json", lambda: dict(rows=probed(shots)))
+
+
 def written(state: Path, task: str, seeds: int):
     "Put a task into the file, if it is whole, beside what this holds of other tasks."
     name, how, file = task.replace("/", "_"), STUDIES[task], ROOT / "benchmarks/results/pruning_tuned.json"
     read = lambda pattern: [json.loads(f.read_text()) for f in sorted(state.glob(pattern))]
+    if task in REACHED and (tries := read(f"{name}-reach-*.json")):
+        found = beside(file, {}, {}, STUDIES)
+        own = dict(made=tries[0]["made"], rows=columns([r for p in tries for r in p["rows"]]))
+        write_whole({file: json.dumps(found | dict(reach=found.get("reach", {}) | {task: own})).encode()})
     if task in HARD:
         own = {k: columns(p["rows"]) for k in ("probe", "plain") for p in read(f"{name}-{k}.json")}
         found = beside(file, {}, {}, STUDIES)
         old = found.get("superglue", {})
         found |= dict(superglue=old | {task: old.get(task, {}) | dict(majority=majority(task, how), **own)})
-    else:
-        parts = [p for at in range(0, seeds, how.get("step", STEP)) for p in read(f"{name}-{at}-*.json")]
+        write_whole({file: json.dumps(found).encode()})
+    if task in PRUNED:
+        parts = [p for at in range(0, seeds, STEP) for p in read(f"{name}-{at}-*.json")]
         rows, tries = ([r for p in own for r in p["rows"]] for own in (parts, read(f"{name}-tuning-*")))
-        score = [x for p in parts for x in p["scores"]]
+        score = [x for at in range(0, seeds, STEP) for p in read(f"{name}-look-{at}.json") for x in p["scores"]]
+        held = json.loads(file.read_text())["tasks"].get(task, {}) if file.is_file() else {}
+        looks = dict(scores=columns(score)) if score else {k: held[k] for k in ("scores", "scored") if k in held}
         own = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in, rows=columns(rows),
-                   tuning=columns(tries), **dict(scores=columns(score)) if score else {})
-        found = beside(file, {task: own}, {task: parts[0]["made"]}, STUDIES)
+                   tuning=columns(tries), **looks)
+        write_whole({file: json.dumps(beside(file, {task: own}, {task: parts[0]["made"]}, STUDIES)).encode()})
+    found = json.loads(file.read_text())
     write_whole({file: json.dumps(found | dict(made=made()), separators=(",", ":")).encode()})
 
 
@@ -217,7 +277,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(STUDIES))
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"at most; default: {SEEDS}; in steps of {STEP}")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of the processor; begin no part later")
     options = parser.parse_args()
+    LIMIT[0] = time.process_time() + 60 * options.minutes
     if unknown := {*options.tasks} - {*STUDIES}: parser.error(f"unknown: {', '.join(sorted(unknown))}")
     use_threads()
     os.chdir(ROOT)
@@ -225,8 +287,9 @@ def main():
     for task in options.tasks or STUDIES:
         encoder = Encoder(STUDIES[task]["encoder"])
         seeds = min(options.seeds, STUDIES[task].get("seeds", SEEDS))
+        if task in REACHED: reached(task, state, encoder)
         if task in HARD: looked_at(task, state, encoder)
-        else: studied(task, seeds, state, encoder)
+        if task in PRUNED: studied(task, seeds, state, encoder)
         written(state, task, seeds)
 
 

@@ -403,6 +403,36 @@ def test_pruning_speed(script):
     assert {*found["profile"]} == {"1", "3"} and all(x["backward"] > 0 < x["rest"] for x in found["profile"].values())
 
 
+def test_pruning_harmful(script, capsys):
+    module, project = script("pruning_harmful", "--tasks", "sentiment", "--seeds", "2", STEP=2)
+    pruning = importlib.import_module("pruning")
+    pruning.EPOCHS, pruning.HELD = 1, 12
+    module.harmful, real = lambda gaps: [3, 5] if gaps[0, 0] == first[0, 0, 0] else [], module.harmful
+    read, looked = module.removal, []
+    def removal(models, data, which):
+        nonlocal first
+        looked.extend(data)
+        first = read(models, data, which)
+        return first
+    first, module.removal = None, removal
+    module.main()
+    drawn = [load_data("nano/sentiment", 64, s)["validation"] for s in (0, 1)]
+    assert [d["text"][:] for d in looked] == [d["text"][:] for d in drawn]
+    rows = pd.DataFrame(held(project, "benchmarks/results/pruning_harmful.json")["rows"])
+    arms = ["continued", "harmful", "chance", "score", "random 1", "random 2"]
+    assert {*zip(rows["seed"], rows["arm"])} == {(s, arm) for s in (0, 1) for arm in arms} and len(rows) == 12
+    assert rows.groupby("seed")["removed"].max().tolist() == [2, 0] and rows.notna().all(axis=None)
+    none = rows.query("seed == 1").set_index("arm")
+    assert none.loc["harmful", "test_loss"] == none.loc["continued", "test_loss"] != none.loc["random 1", "test_loss"]
+    some = rows.query("seed == 0").set_index("arm")["raw_test_loss"]
+    assert some.loc[["continued", "harmful", "chance", "score"]].nunique() > 1
+    gaps = torch.tensor([[-1., -1., 1., .1]] * 9 + [[-1.1, 8., 1., -.1]])
+    assert real(gaps) == [0], "only where the whole interval lies below zero"
+    late = script("pruning_harmful", "--tasks", "relation", "--minutes", "-1")[0]
+    late.main()
+    assert "no time is left" in capsys.readouterr().out
+
+
 def test_pruning_transfer(script):
     module, project = script("pruning_transfer", "--seeds", "2", PAIRS=[("entailment", "sentiment")], STEP=2)
     importlib.import_module("pruning").EPOCHS = 1
@@ -443,6 +473,30 @@ def test_pruning_tuned_looks_once_at_what_two_functions_tell(script):
     gaps = removal([model], rows)[0].mean(0)
     assert found["held"] == pytest.approx(gaps.tolist(), rel=.01) and found["held_low"] < found["held"]
     assert found["nats"] == pytest.approx(informed(model, rows)[0].tolist(), rel=.01)
+
+
+def test_whether_a_task_is_learned_is_asked_of_validation_rows_alone(script):
+    task, few = "nano/sentiment", dict(encoder="nano", shots=8, held=12, validation=8, tuning=1)
+    small = dict(STUDIES={task: few}, PRUNED=(), HARD=(), REACHED=(task,), REACH_RATES=(.01, .03),
+                 REACH_EPOCHS={8: 1, 12: 1}, REACH=[(8, 2), (12, 2)])
+    module, project = script("pruning_tuned", task, **small)
+    read, real = [], module.judged
+    module.judged = lambda models, which, splits: read.append(splits) or real(models, which, splits)
+    module.main()
+    rows = pd.DataFrame(held(project, "benchmarks/results/pruning_tuned.json")["reach"][task]["rows"])
+    assert len(rows) == 2 * 2 * 3 + 2 * 3 and {*rows["seed"]} == {100, 101, 102}
+    assert rows.query("n_prompt > 0").groupby("seed").size().tolist() == [4] * 3
+    drawn = [load_data(task, 8, s, uneven=True) for s in (100, 101, 102)]
+    for at in read[:2]:
+        assert [d["text"][:] for d in at["test"]] == [d["train"]["text"][:] for d in drawn]
+        assert [d["text"][:] for d in at["validation"]] == [d["validation"]["text"][:8] for d in drawn]
+    assert rows.query("n_prompt > 0")[["val", "train", "val_before"]].notna().all(axis=None)
+
+
+def test_no_part_of_tuned_pruning_begins_too_late(script, capsys):
+    module, project = script("pruning_tuned", "nano/sentiment", "--minutes", "-1")
+    with pytest.raises(SystemExit, match="no time is left"): module.main()
+    assert not [*(project / "benchmarks/results").rglob("*.json")]
 
 
 def test_a_task_of_superglue_is_looked_at_with_and_without_a_prompt(script):

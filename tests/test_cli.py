@@ -193,10 +193,12 @@ def test_info(trained):
 
 def test_prune(trained, tmp_path):
     out, before = tmp_path / "small", (trained / "prompt.safetensors").read_bytes()
-    told = json.loads(call("prune", trained, "--ratios", "0.5,0.75", "--out", out, "--json").stdout)
+    told = json.loads(call("prune", trained, "--ratios", "0.5,0.75", "--beta", "0.3", "--out", out,
+                           "--json").stdout)
     assert [row["ratio"] for row in told["ratios"]] == [0, .5, .75] and told["kept"]["numbers"] in (64, 128)
     assert told["kept"] == json.loads(call("info", out, "--json").stdout)["pruned"]
     assert (trained / "prompt.safetensors").read_bytes() == before and (out / "convergence.html").is_file()
+    assert json.loads((out / "config.json").read_text())["beta"] == .3
     found = load_file(out / "prompt.safetensors")
     assert int((found["prompt"] != 0).sum()) == told["kept"]["numbers"] == int(found["prompt_mask"].sum()) * 4
     assert json.loads(call("predict", out, "good").stdout)["label"] in ("negative", "positive")
@@ -209,7 +211,7 @@ def test_prune(trained, tmp_path):
     (["--ratios", "0.3,1.5"], "--ratios holds 1.5"), (["--ratios", "-0.1"], "--ratios holds -0.1"),
     (["--ratios", "half"], "--ratios holds 'half'"), (["--ratios", "1"], "leaves nothing"),
     (["--cut", "7"], "--cut is 7, which does not divide"), (["--by", "luck"], "--by is 'luck'"),
-    (["--level", "words"], "--level is 'words'")], ids=str)
+    (["--level", "words"], "--level is 'words'"), (["--beta", "-1"], "--beta is -1")], ids=str)
 def test_pruning_that_cannot_be(trained, tmp_path, options, words):
     refused(call("prune", trained, *options, "--out", tmp_path / "small", "--json"), words)
     assert not (tmp_path / "small").exists()

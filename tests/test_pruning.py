@@ -190,6 +190,29 @@ def test_search_chooses_on_validation_alone(trained):
     assert best.fitted["steps"] == trained.fitted["steps"] and best.fitted["lr"] == trained.fitted["lr"]
 
 
+@pytest.mark.parametrize("first", [dict(beta=0., gamma=0.), dict(beta=.1, gamma=.05, head_critic="bilinear")], ids=str)
+def test_each_training_run_may_have_its_own_terms(first, tmp_path):
+    model = new(n_prompt=4, **first)
+    model.fit(DATA["train"], **FIT)
+    on = lambda m: {*m.history["quantity"]} & {"l_rep", "l_head"}
+    asked = dict(beta=.2) if not first["beta"] else dict(beta=0., gamma=0.)
+    table, best = search(model, DATA["train"], DATA["validation"], (.5,), progress=False, **asked)
+    assert on(model) == ({"l_rep", "l_head"} if first["beta"] else set())
+    assert on(best) == (set() if first["beta"] else {"l_rep"})
+    assert best.settings == model.settings | asked and (best.prompt[blank(best)] == 0).all()
+    assert {"rep_critic", "head_critic"} & {*best.trained()} == ({"rep_critic"} if not first["beta"] else set())
+    best.save_pretrained(tmp_path)
+    assert same(bits(InfoPromptModel.from_pretrained(tmp_path, encoder=best.encoder)), bits(best))
+    kept_on, = search(model, DATA["train"], DATA["validation"], (.5,), progress=False)[1:]
+    assert on(kept_on) == on(model) and kept_on.settings == model.settings
+
+
+@pytest.mark.parametrize("wrong", [dict(beta=-1.), dict(gamma=float("nan"))], ids=str)
+def test_terms_that_cannot_be(trained, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        search(trained, DATA["train"], DATA["validation"], (.5,), progress=False, **wrong)
+
+
 def test_saved_and_loaded(trained, tmp_path):
     model = trained.prune(DATA["train"], tokens=.5, pieces=.25)
     again([model], DATA["train"], progress=False)

@@ -364,7 +364,11 @@ def test_pruning_tuned(script):
     new, = module.measured(task, [0], old["lr"], ["short"], Encoder("nano"))["rows"]
     assert new["numbers"] == old["numbers"]
     for k in "val", "test": agree(new[k], old[k], False, .06)
+    tried = pd.DataFrame(file["reach"]["sst2"]["rows"]).query("n_prompt > 0")
+    assert {*zip(tried["shots"], tried["n_prompt"], tried["lr"], tried["seed"])} == {
+        (*cell, lr, s) for cell in module.REACH for lr in module.REACH_RATES for s in (100, 101, 102)}
     for t, x in file["tasks"].items():
+        assert {*x["rows"]["seed"]} == {*range(module.SEEDS)} and not {*x["tuning"]["seed"]} & {*x["rows"]["seed"]}
         best = module.tuned([dict(rows=pd.DataFrame(x["tuning"]).to_dict("records"))])
         assert all(best.get(arm, best["stage one"]) == lr for arm, lr in zip(x["rows"]["arm"], x["rows"]["lr"])), t
 

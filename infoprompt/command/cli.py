@@ -274,6 +274,8 @@ def prune(
     level:str="hierarchical",  # hierarchical (tokens, then pieces), tokens or pieces
     cut:int=16,  # pieces of a token
     by:str="importance",  # the lowest go: importance (XPrompt), signed, norm, random or reversed
+    beta:float|None=None,  # weight of the representation loss when it is trained again; default: as before
+    gamma:float|None=None,  # weight of the head loss then; default: as before
     encoder:str|None=None,  # where the encoder is now, if it has moved
     out:str|None=None,  # folder of the pruned prompt; default FOLDER-pruned
     json:bool=False,  # print one JSON object
@@ -281,7 +283,7 @@ def prune(
     "Remove parts of a prompt. What is left is trained again, and validation rows choose how much goes."
     from infoprompt.command.runs import prune_run
     place = Path(out or f"{folder.rstrip('/')}-pruned")
-    how = dict(level=level, cut=cut, by=by)
+    how = dict(level=level, cut=cut, by=by, beta=beta, gamma=gamma)
     try: table, left, scores = prune_run(folder, place, encoder, listed(ratios, float), not json, **how)
     except Diverged as stop: leave(f"{one_line(stop, ())}; nothing was written", 1)
     if json: return print_json(out=str(place), ratios=table, kept=left, scores=scores)

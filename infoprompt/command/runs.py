@@ -200,7 +200,7 @@ def prune_run(
     encoder,  # where the encoder is; None: as saved
     ratios:list,  # shares to remove
     progress:bool,  # show a bar
-    **how,  # level, cut, by: see `search`
+    **how,  # level, cut, by, beta, gamma: see `search`
 ) -> tuple:  # rows of the table, what is kept, scores; raises InputError where there is nothing to prune or no room
     "Prune a run, choose on validation, judge and save."
     if there := [name for name in WRITTEN if (out/name).exists()]:

@@ -51,6 +51,8 @@ def again(
     models,  # pruned `InfoPromptModel`s, changed in place
     data,  # labelled rows; with `which`, a list of such
     validation=None,  # labelled rows that choose each run's epoch, or None: the last epoch is kept
+    beta:float|None=None,  # weight of the representation loss from here on; None: as before
+    gamma:float|None=None,  # weight of the head loss from here on; None: as before
     **more,  # for `train_population`: which, progress, accelerator
 ):  # raises InputError where a model was never trained
     "Train pruned models as one population, each with its own mask, with the settings of their first training run."
@@ -58,6 +60,13 @@ def again(
     if not all(m.fitted for m in models):
         raise InputError("the prompt was never trained, so its scores mean nothing: call fit before you prune it")
     first, own = models[0].fitted, [m.fitted for m in models]
+    if changed := {k: v for k, v in dict(beta=beta, gamma=gamma).items() if v is not None}:
+        for m in models:
+            other = type(m)(m.encoder, m.task, **m.settings | dict(init="vocab", head_init="label") | changed)
+            there, needed = m.trained(), other.trained()
+            for name in {*there} - {*needed, "prompt_mask"}: delattr(m, name)
+            for name in {*needed} - {*there}: m.register_parameter(name, needed[name])
+            m.settings |= {k: other.settings[k] for k in changed}
     train_population(Population(models), data, validation, first["epochs"], [f["lr"] for f in own],
                      first["batch_size"], [(f["order_seed"], f["seed"]) for f in own],
                      weight_decay=first["weight_decay"], optimizer=first["optimizer"], **more)
@@ -75,6 +84,7 @@ def search(
     by:str="importance",  # one of `masks.SCORES`
     seed:int=0,  # of "random"
     progress:bool=True,  # show a bar
+    **terms,  # beta, gamma: see `again`
 ) -> tuple:  # DataFrame with one row a ratio, 0 being the unpruned prompt trained as long; the best pruned model
     "XPrompt: prune by several ratios, train all again at once, choose on validation."
     ratios = check(ratios=ratios)["ratios"]
@@ -82,7 +92,7 @@ def search(
     if validation is None: raise InputError("the ratio is chosen on validation rows, and there are none: give some")
     cuts = [shares(r, model.settings["n_prompt"], level, cut) for r in (0., *ratios)]
     models = [model.prune(data, **c, cut=cut, by=by, seed=seed) for c in cuts]
-    again(models, data, validation, progress=progress)
+    again(models, data, validation, progress=progress, **terms)
     one = Population(models)
     found, metric = judge(one, one.stack(), Rows(one, validation, losses=False)), model.task.metrics[0]
     table = pd.DataFrame([dict(ratio=r, tokens=len(kept(m)["tokens"]), numbers=kept(m)["numbers"])
