@@ -1260,6 +1260,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'infoprompt/study/names.py'),
                                         'infoprompt.study.names.fig_levels': ( 'relations_entities.html#fig_levels',
                                                                                'infoprompt/study/names.py'),
+                                        'infoprompt.study.names.fig_scores': ( 'relations_entities.html#fig_scores',
+                                                                               'infoprompt/study/names.py'),
                                         'infoprompt.study.names.fig_states': ( 'relations_entities.html#fig_states',
                                                                                'infoprompt/study/names.py'),
                                         'infoprompt.study.names.fig_types': ( 'relations_entities.html#fig_types',
