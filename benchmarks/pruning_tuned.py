@@ -56,6 +56,7 @@ STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ, sst2=SST2) | dict
 PRUNED = *(f"nano/{t}" for t in TASKS), "subj", "sst2", "cb"
 REACH = [(64, 1), (64, 4), (64, N), (256, N)]  # SST-2: rows to learn from, and tokens; each at all rates
 REACHED, REACH_RATES, REACH_EPOCHS, LAST_WORDS = ("sst2",), (.001, .003, .01), {64: 5, 256: 3}, 16
+FILE = ROOT / "benchmarks/results/pruning_tuned.json"
 BOTH, LIMIT = ("validation", "test"), [float("inf")]
 LOOKED = 128  # test rows on which MiniLM's tokens are removed one by one
 YES = dict(false="no", true="yes")
@@ -155,6 +156,11 @@ def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, j
     return dict(rows=rows, scores=found)
 
 
+def stored(part: str) -> dict:
+    "task -> what the file holds in one of its parts; what is there is not run again."
+    return json.loads(FILE.read_text()).get(part, {}) if FILE.is_file() else {}
+
+
 def tuning_seeds(how: dict) -> list:
     "Seeds that choose the rates, and nothing else."
     return list(range(100, 100 + how["tuning"]))
@@ -248,7 +254,7 @@ def reached(task: str, state: Path, encoder):
 
 def written(state: Path, task: str, seeds: int):
     "Put a task into the file, if it is whole, beside what this holds of other tasks."
-    name, how, file = task.replace("/", "_"), STUDIES[task], ROOT / "benchmarks/results/pruning_tuned.json"
+    name, how, file = task.replace("/", "_"), STUDIES[task], FILE
     read = lambda pattern: [json.loads(f.read_text()) for f in sorted(state.glob(pattern))]
     if task in REACHED and (tries := read(f"{name}-reach-*.json")):
         found = beside(file, {}, {}, STUDIES)
@@ -287,8 +293,8 @@ def main():
     for task in options.tasks or STUDIES:
         encoder = Encoder(STUDIES[task]["encoder"])
         seeds = min(options.seeds, STUDIES[task].get("seeds", SEEDS))
-        if task in REACHED: reached(task, state, encoder)
-        if task in HARD: looked_at(task, state, encoder)
+        if task in REACHED and task not in stored("reach"): reached(task, state, encoder)
+        if task in HARD and task not in stored("superglue"): looked_at(task, state, encoder)
         if task in PRUNED: studied(task, seeds, state, encoder)
         written(state, task, seeds)
 
