@@ -11,6 +11,7 @@ import torch
 from infoprompt.method.encoders import Encoder
 
 PACKAGES = "infoprompt", "torch", "transformers", "scikit-learn"
+CHANGES = "status", "--porcelain", "-uno", "..", ":!results", ":!../infoprompt/assets"  # of anything but results
 
 
 def processor() -> str:
@@ -22,11 +23,11 @@ def processor() -> str:
 
 
 def made(*more: str) -> dict:
-    "Command, commit and whether files had been changed since, versions, processor, threads, and nano's weights."
+    "Command, commit, whether files but results had been changed since, versions, processor, threads, nano's weights."
     name = Path(sys.argv[0]).name
     git = lambda *words: subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True,
                                         text=True).stdout.strip()
-    commit, changed = git("rev-parse", "--short", "HEAD"), bool(git("status", "--porcelain", "-uno"))
+    commit, changed = git("rev-parse", "--short", "HEAD"), bool(git(*CHANGES))
     versions = {p: version(p) for p in (*PACKAGES, *more)}
     return dict(command=f"python benchmarks/{name}", commit=commit, changed=changed, versions=versions,
                 processor=processor(), threads=torch.get_num_threads(), nano=Encoder("nano").fingerprint["weights"])

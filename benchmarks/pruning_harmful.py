@@ -1,4 +1,4 @@
-"""What is gained where the tokens that truly harm are removed; and two more random masks for each seed.
+"""What is gained where the tokens that truly harm are removed; and the score beside three random masks for each seed.
 
 python benchmarks/pruning_harmful.py [--tasks sentiment relation] [--seeds 20] [--minutes M]
 
@@ -6,8 +6,8 @@ The prompts of benchmarks/pruning.py: nano, five tasks, 64 rows, twenty tokens, 
 is harmful if blanking it makes the loss on the 64 validation rows clearly smaller: the whole 95 % interval lies below
 zero. All harmful tokens of a prompt are removed at once, or, as controls, as many at random, or as many with the lowest
 scores. Then every arm is trained again for ten epochs, the whole prompt too. Test rows choose nothing. Where a prompt
-has no harmful token, these arms are the whole prompt. The random masks remove 70 % of the numbers, as "random" there
-does. Resumable: parts wait in results/checkpoints_pruning_harmful; --minutes ends it before a part that would begin
+has no harmful token, these arms are the whole prompt. "importance" and three random masks remove
+70 % of the numbers, as there. Resumable: parts wait in results/checkpoints_pruning_harmful; --minutes ends it before a part that would begin
 later than that. Writes benchmarks/results/pruning_harmful.json when all tasks are whole.
 """
 import argparse
@@ -24,7 +24,7 @@ from infoprompt.study.pruning import again, removal, shares
 from made import made, use_threads
 from pruning import ALONE, CONTROL, CUT, N, ROOT, columns, first, judged
 
-SEEDS, STEP, DRAWS = 20, 5, (1, 2)
+SEEDS, STEP, DRAWS = 20, 5, range(3)
 
 
 def harmful(gaps) -> list:
@@ -34,9 +34,9 @@ def harmful(gaps) -> list:
 
 def arms(model, train, seed: int, found: list) -> dict:
     "arm -> model to train again."
-    few, most = dict(tokens=len(found) / N, cut=CUT), dict(shares(CONTROL, N, cut=CUT), cut=CUT, by="random")
-    models = {f"random {i}": model.prune(train, **most, seed=seed + 1000 * i) for i in DRAWS}
-    models["continued"] = model.prune(train, cut=CUT)
+    few, most = dict(tokens=len(found) / N, cut=CUT), dict(shares(CONTROL, N, cut=CUT), cut=CUT)
+    models = {f"random {i}": model.prune(train, **most, by="random", seed=seed + 1000 * i) for i in DRAWS}
+    models |= dict(importance=model.prune(train, **most), continued=model.prune(train, cut=CUT))
     if found:
         mask = torch.ones(N, CUT)
         mask[found] = 0

@@ -419,8 +419,8 @@ def test_pruning_harmful(script, capsys):
     drawn = [load_data("nano/sentiment", 64, s)["validation"] for s in (0, 1)]
     assert [d["text"][:] for d in looked] == [d["text"][:] for d in drawn]
     rows = pd.DataFrame(held(project, "benchmarks/results/pruning_harmful.json")["rows"])
-    arms = ["continued", "harmful", "chance", "score", "random 1", "random 2"]
-    assert {*zip(rows["seed"], rows["arm"])} == {(s, arm) for s in (0, 1) for arm in arms} and len(rows) == 12
+    arms = ["continued", "harmful", "chance", "score", "importance", "random 0", "random 1", "random 2"]
+    assert {*zip(rows["seed"], rows["arm"])} == {(s, arm) for s in (0, 1) for arm in arms} and len(rows) == 16
     assert rows.groupby("seed")["removed"].max().tolist() == [2, 0] and rows.notna().all(axis=None)
     none = rows.query("seed == 1").set_index("arm")
     assert none.loc["harmful", "test_loss"] == none.loc["continued", "test_loss"] != none.loc["random 1", "test_loss"]
