@@ -6,9 +6,11 @@ The prompts of benchmarks/pruning.py: nano, five tasks, 64 rows, twenty tokens, 
 is harmful if blanking it makes the loss on the 64 validation rows clearly smaller: the whole 95 % interval lies below
 zero. All harmful tokens of a prompt are removed at once, or, as controls, as many at random, or as many with the lowest
 scores. Then every arm is trained again for ten epochs, the whole prompt too. Test rows choose nothing. Where a prompt
-has no harmful token, these arms are the whole prompt. "importance" and three random masks remove
-70 % of the numbers, as there. Resumable: parts wait in results/checkpoints_pruning_harmful; --minutes ends it before a part that would begin
-later than that. Writes benchmarks/results/pruning_harmful.json when all tasks are whole.
+has no harmful token, these arms are the whole prompt. "importance" and three random masks remove 70 % of the numbers,
+as there.
+
+Resumable: parts wait in results/checkpoints_pruning_harmful; --minutes ends it before a part that would begin later
+than that. Writes benchmarks/results/pruning_harmful.json when all tasks are whole.
 """
 import argparse
 import json
