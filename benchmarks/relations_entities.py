@@ -11,6 +11,7 @@ same   plain prompt tuning on SemEval and WNUT-17 like few, but at the rate of t
 more   MiniLM on all four, 256 rows in batches of 16, 2 epochs, 20 seeds
 many   rates anew for many rows: 800 rows of seed 0, batches of 16, 1 epoch, marks as learned vectors
 full   all rows of all four, batches of 16, 1 epoch, 2 seeds, marks as learned vectors, the whole test split
+longer plain and published as in full, but 3 epochs and 1 seed; and a probe on all rows through the untrained prompt
 
 On MiniLM, prompts start at words and heads at a probe, and the last epoch is kept. The rate of each arm is the one with
 the best validation score: for few and more in rates, as the mean of its two tasks; for full in many, each task by
@@ -50,7 +51,7 @@ FILE = HERE / "results/relations_entities.jsonl"
 FOLDERS = dict(semeval="semeval2010_task8", wnut17="wnut17", re3d_ner="re3d_ner", re3d_re="re3d_re")
 KIN = dict(re3d_re="semeval", re3d_ner="wnut17")  # whose rate a task takes over at full data
 PLAIN = dict(beta=0, gamma=0)
-ARMS = dict(plain=PLAIN, published={}, head=PLAIN, text={}, learned=dict(marks="learned"))
+ARMS = dict(plain=PLAIN, published={}, head=PLAIN, through=PLAIN, text={}, learned=dict(marks="learned"))
 THREE, SEEDS, RATES = ("plain", "published", "head"), 20, (.003, .01, .03)
 NANO = dict(encoder="nano", arms=THREE, rates=(.01,), epochs=30, batch=8)
 REAL = dict(encoder="minilm", arms=THREE, batch=16, tasks=tuple(FOLDERS), by="rates")
@@ -64,8 +65,10 @@ STAGES = dict(
     same=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), arms=("plain",), rates=(.03,)),
     more=REAL | dict(shots=256, epochs=2),
     many=MANY | dict(tasks=("semeval", "wnut17"), most=800, seeds=1),
-    full=MANY | dict(seeds=2, by="many"))
-CHOOSING = ("rates", "many")  # stages whose validation scores choose rates
+    full=MANY | dict(seeds=2, by="many"),
+    longer=MANY | dict(seeds=1, by="many", epochs=3, arms=("plain", "published", "through"),
+                       tasks=("wnut17", "semeval")))
+CHOOSING, WHOLE = ("rates", "many"), ("full", "longer")  # validation scores choose rates; all rows, and a curve
 
 
 def some(rows, most: int):
@@ -82,7 +85,7 @@ def rows_of(stage: str, task: str, seed: int):
         data = load_data(task, how["shots"], seed, where, uneven=task in ("semeval", "re3d_re"))
     if "most" in how: data["train"] = some(data["train"], how["most"])
     if task in FOLDERS: data["validation"] = some(data["validation"], how.get("held", 64))
-    if task in FOLDERS and stage != "full": data["test"] = some(data["test"], 200)
+    if task in FOLDERS and stage not in WHOLE: data["test"] = some(data["test"], 200)
     return data
 
 
@@ -93,24 +96,31 @@ def fresh(encoder: Encoder, stage: str, task: str, arm: str, seed: int):
     return InfoPromptModel(encoder, task, seed=seed, **ARMS[arm] | words | marks)
 
 
+def looking_through(model, rows, most: int):
+    "The model, with its head at a probe on its states of most rows, through its prompt as it is."
+    probe_head(model, Rows(Population([model]), rows, losses=False).of[0].rows, most, 8 if most == 256 else 3)
+    return model
+
+
 @cache
 def start_of(encoder: Encoder, stage: str, task: str, seed: int):
     "The head at which every arm of a seed starts: a probe on its training rows, through its untrained prompt."
     model, most = fresh(encoder, stage, task, "plain", seed), STAGES[stage].get("start", 256)
-    rows = some(rows_of(stage, task, seed)["train"], max(most, 256))
-    probe_head(model, Rows(Population([model]), rows, losses=False).of[0].rows, most, 8 if most == 256 else 3)
-    return model.head.detach()
+    return looking_through(model, some(rows_of(stage, task, seed)["train"], max(most, 256)), most).head.detach()
 
 
 def trained(encoder: Encoder, stage: str, task: str, arm: str, rate: float, seeds) -> list:
     "Models of one arm, one a seed, trained as a population."
     how, real = STAGES[stage], task in FOLDERS
     models = [fresh(encoder, stage, task, arm, seed) for seed in seeds]
+    if arm == "through":
+        rows = [rows_of(stage, task, seed)["train"] for seed in seeds]
+        return [looking_through(model, own, len(own)) for model, own in zip(models, rows)]
     for model, seed in zip(models, seeds):
         for name, part in model.trained().items(): part.requires_grad_(arm != "head" or name == "head")
         if real: model.head.data.copy_(start_of(encoder, stage, task, seed))
     split = lambda name: [rows_of(stage, task, seed)[name] for seed in seeds]
-    held = None if real and stage != "full" else split("validation")
+    held = None if real and stage not in WHOLE else split("validation")
     train_population(Population(models), split("train"), held, how["epochs"],
                      [rate] * len(models), how["batch"], [(seed, seed) for seed in seeds], which=range(len(models)),
                      progress=False, watch=felt if (stage, arm) == ("scarce", "published") else None)
@@ -132,8 +142,9 @@ def judged(model, data, stage: str) -> dict:
     true, answers, names = truth(model.task, rows), said(model.task, logits, rows), model.task.names
     found = dict(test=measure(model.task, true, answers))
     if stage == "rates": found["val"] = model.evaluate(data["validation"])[first]
+    if not model.fitted: return found
     if "share" in {*model.history["quantity"]}: found["terms"] = pushed(model.history, STAGES[stage]["epochs"])
-    if stage == "full": found["curve"] = model.history.query(f"quantity == 'val_{first}'")["value"].tolist()
+    if stage in WHOLE: found["curve"] = model.history.query(f"quantity == 'val_{first}'")["value"].tolist()
     if model.task.kind == "entities":
         tags = [[[names[y] for y in row] for row in side] for side in (true, answers)]
         found["types"] = scores(*tags, by_type=True)["f1"].to_dict()
@@ -167,8 +178,9 @@ def plan(stage: str, done: list, tasks=None) -> list:
     if stage in ("marks", "same"): probes = []
     if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
     if stage in CHOOSING: return [(*key, seeds) for key in product(how["tasks"], how["arms"], RATES)]
-    best = {(t, a): best_rate(stage, t, a, done) for t, a in product(how["tasks"], how["arms"])}
-    return [(t, a, best.get((t, a)), (s,)) for s, t, a in product(seeds, how["tasks"], ("probe", *how["arms"]))]
+    best = {(t, a): best_rate(stage, t, a, done) for t, a in product(how["tasks"], how["arms"]) if a in THREE}
+    arms = how["arms"] if stage == "longer" else ("probe", *how["arms"])
+    return [(t, a, best.get((t, a)), (s,)) for s, t, a in product(seeds, how["tasks"], arms)]
 
 
 def simple(stage: str, task: str, seed: int, encoder: Encoder) -> dict:

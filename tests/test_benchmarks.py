@@ -653,7 +653,7 @@ def test_relations_entities(script):
     once, many = dict(seeds=1), dict(by="many", marks="learned", start=8)
     stages = dict(nano=how | dict(rates=(.01,)), scarce=how | dict(rates=(.01,)), marks=how | marks, rates=how | once,
                   few=how, same=how | dict(arms=("plain",), rates=(.03,)), many=how | once | dict(most=8),
-                  full=how | many)
+                  full=how | many, longer=how | many | once | dict(arms=("plain", "through"), epochs=2))
     module, project = script("relations_entities", "--only", *stages, SEEDS=2, RATES=(.01, .03), STAGES=stages)
     module.FILE = project / "benchmarks/results/relations_entities.jsonl"
     module.main()
@@ -663,6 +663,7 @@ def test_relations_entities(script):
     arms |= dict.fromkeys(("scarce", "few", "full"), arms["nano"])
     wanted = [(stage, arm, seed) for stage, own in arms.items() for arm in own for seed in range(2)]
     wanted += [(stage, arm, 0) for stage in ("rates", "many") for arm in how["arms"]] * 2
+    wanted += [("longer", arm, 0) for arm in ("plain", "through")]
     assert sorted((row["stage"], row["arm"], row["seed"]) for row in rows) == sorted(wanted)
     for arm in how["arms"]:
         for by, stage in (("rates", "few"), ("many", "full")):
@@ -671,6 +672,6 @@ def test_relations_entities(script):
     assert all(0 <= score <= 1 for row in rows for score in row.get("test", {}).values()) and first["made"]["command"]
     assert not any("test" in row for row in rows if row["stage"] == "many")
     assert {(row["stage"], row["arm"]) for row in rows if "terms" in row} == {("scarce", "published")}
-    assert {(row["stage"], len(row["curve"])) for row in rows if "curve" in row} == {("full", 2)}
+    assert {(row["stage"], len(row["curve"])) for row in rows if "curve" in row} == {("full", 2), ("longer", 3)}
     module.main()
     assert module.FILE.read_text() == kept
