@@ -6,8 +6,8 @@ Texts, vocabulary, shape and training are nano's (`infoprompt.nano.pretrain`), b
 a question of one of the five tasks, never its answer, never one of its cues. Topic, tense and country are still asked
 for behind two rows in five. Behind and before the other texts stand random words, and words are hidden anywhere.
 
-Writes the encoder to benchmarks/results/checkpoints_control, which git ignores. `benchmarks/starts.py --encoder
-control` runs on it, and stores the hash of its weights. `pretraining.json` beside the weights holds, for fresh
+Writes the encoder to benchmarks/results/control. It is kept there (0.7 MB), for another processor would make slightly
+different weights. `benchmarks/starts.py --encoder control` runs on it, and stores the hash of its weights. `pretraining.json` beside the weights holds, for fresh
 sentences, the cross-entropy of a hidden word in nats (`hidden word`) and the share of right answers to each question.
 One core takes about 15 minutes.
 """
@@ -24,7 +24,7 @@ from infoprompt.nano import pretrain
 from infoprompt.nano.grammar import NANO_TASKS, QUESTIONS, sentences
 from made import use_threads
 
-FOLDER = Path(__file__).resolve().parent / "results/checkpoints_control"
+FOLDER = Path(__file__).resolve().parent / "results/control"
 asked = pretrain.follow
 
 

@@ -2,7 +2,7 @@
 
 python benchmarks/label_information.py [sentiment entailment relation]      (default: all three)
 
-64 shots, 30 epochs, learning rate 1e-2, ten seeds, no head loss; the probe reads 256 test rows after each epoch.
+64 shots, 30 epochs, learning rate 1e-2, twenty seeds, no head loss; the probe reads 256 test rows after each epoch.
 With `null` negatives a seed draws rows, order, start and noise; with `population` negatives (K = 9) all seeds share
 rows and order. Every setting has twins with β = 0. Every run's first and last reading goes to
 benchmarks/results/label_information.json, what `infoprompt.theory.estimates.fig_label` draws to
@@ -26,7 +26,7 @@ from made import made, use_threads
 
 HERE = Path(__file__).resolve().parent
 TASKS = "sentiment", "entailment", "relation"
-SEEDS, EPOCHS, LR, SHOTS, LOOKED = range(10), 30, 1e-2, 64, 256
+SEEDS, EPOCHS, LR, SHOTS, LOOKED = range(20), 30, 1e-2, 64, 256
 SETTINGS = dict(null=(0., .1, 1.), population=(0., .1, 1.))
 
 

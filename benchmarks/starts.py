@@ -8,7 +8,7 @@ See `ARMS` for what is tried. The price of an arm is counted in epochs of 64 row
 as its backward pass.
 
 With `--encoder control`, the same on the encoder of benchmarks/control.py, which was never asked the tasks' questions.
-So far that is stored for relation, in part for entailment, and for random words on acceptability.
+On it, arms are left out whose candidates or sources rest on nano: see `LEFT_OUT`.
 
 Writes benchmarks/results/starts.parquet or starts_control.parquet, twenty runs at a time; what is there is not run
 again.
