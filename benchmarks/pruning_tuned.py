@@ -51,7 +51,7 @@ REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tunin
 HARD = "rte", "cb", "wic", "wsc", "copa"
 SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"])
 FOUR = dict(judge_on=["test"], only=("continued", "importance", "random 0", "stage one"))
-CB, SST2 = REAL | FOUR | dict(held=56), REAL | FOUR | dict(shots=256, held=200)
+CB, SST2 = REAL | FOUR | dict(held=56), REAL | FOUR | dict(shots=256, held=200, looks=10)
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | dict(subj=SUBJ, sst2=SST2) | dict.fromkeys(HARD, REAL) | dict(cb=CB)
 PRUNED = *(f"nano/{t}" for t in TASKS), "subj", "sst2", "cb"
 REACH = [(64, 1), (64, 4), (64, N), (256, N)]  # SST-2: rows to learn from, and tokens; each at all rates
