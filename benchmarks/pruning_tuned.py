@@ -26,6 +26,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from datasets import Dataset, DatasetDict
 from torch.nn.functional import cross_entropy
 

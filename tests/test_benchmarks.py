@@ -463,13 +463,16 @@ def test_pruning_tuned(script):
     assert all(best[arm] == lr for arm, lr in zip(rows["arm"], rows["lr"]))
 
 
-def test_pruning_tuned_looks_once_at_what_two_functions_tell(script):
+def test_pruning_tuned_looks_once_at_what_two_functions_tell(script, monkeypatch):
     module, _ = script("pruning_tuned")
     data = load_data("nano/sentiment", 16, 0)
     model = module.InfoPromptModel(Encoder("nano"), "nano/sentiment", n_prompt=4, seed=0, **module.SETTINGS)
-    module.first_stage([model], [0], [data["train"]], 1)
+    monkeypatch.setattr(module, "N", 4)
+    monkeypatch.setattr(importlib.import_module("pruning"), "N", 4)
+    module.first_stage([model], [0], [data["train"]], 1, watch=module.path)
     rows = data["test"].select(range(24))
     found = module.looked(model, data["train"], rows)
+    assert len(found["path"]) == 4 and min(found["path"]) > 0
     gaps = removal([model], rows)[0].mean(0)
     assert found["held"] == pytest.approx(gaps.tolist(), rel=.01) and found["held_low"] < found["held"]
     assert found["nats"] == pytest.approx(informed(model, rows)[0].tolist(), rel=.01)
