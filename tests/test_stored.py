@@ -31,7 +31,8 @@ TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
 REMADE = {"nano_table.jsonl", "label_information.json", "optimizers.json", "bottleneck.json", "real_input.jsonl",
           "ladder.parquet", "ladder_256.parquet", "starts.parquet", "starts_control.parquet", "real_terms.parquet",
-          "real_terms_16.parquet", "relations_entities.jsonl", "pruning_transfer.json", "pruning_tuned.json"}
+          "real_terms_16.parquet", "relations_entities.jsonl", "pruning_transfer.json", "pruning_tuned.json",
+          "pruning_harmful.json"}
 
 
 @pytest.fixture
@@ -354,6 +355,16 @@ def test_pruning_transfer(script):
     rows = pd.DataFrame(file["rows"])
     old = rows.query("source == @source and target == @target and arm == 'plain' and seed == 0")["test"].item()
     agree(found["test"], old, False, .06)
+
+
+def test_pruning_harmful(script):
+    module, file = script("pruning_harmful"), json.loads((RESULTS / "pruning_harmful.json").read_text())
+    rows = pd.DataFrame(file["rows"])
+    assert len(rows) == len(module.TASKS) * module.SEEDS * (5 + len(module.DRAWS)) and rows.notna().all(axis=None)
+    splits, (model,) = module.first("sentiment", [0], Encoder("nano"))
+    new, = module.judged([model], [0], dict(test=splits["test"]))
+    old = rows.query("task == 'sentiment' and arm == 'continued' and seed == 0").iloc[0]
+    agree(new["test"], old["raw_test"], False, .06)
 
 
 def test_pruning_tuned(script):
