@@ -35,6 +35,7 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               starts=["benchmarks/results/starts.parquet"],
               control=["benchmarks/results/control/*"],
               starts_control=["benchmarks/results/starts_control.parquet"],
+              starts_again=["benchmarks/results/starts_again.parquet"],
               real_terms=["benchmarks/results/real_terms.parquet"],
               real_terms_16=["benchmarks/results/real_terms_16.parquet"],
               pruning=["infoprompt/assets/pruning*.json"],
@@ -54,7 +55,8 @@ WRITES = dict(training_run=["infoprompt/assets/training_run.json"],
               step_vs_peft_2_threads=["benchmarks/results/step_vs_peft_2_threads.json"])
 COMMANDS = dict(step_vs_peft_2_threads=f"step_vs_peft.py --threads 2 --out {WRITES['step_vs_peft_2_threads'][0]}",
                 pruning_speed="pruning.py --speed", ladder_256="ladder.py --shots 256",
-                starts_control="starts.py --encoder control", real_terms_16="real_terms.py --vectors 16")
+                starts_control="starts.py --encoder control", starts_again="starts.py --again",
+                real_terms_16="real_terms.py --vectors 16")
 DATA = ROOT.parent / "shared/data"
 NEEDS = dict.fromkeys(("minilm_travel", "pruning_tuned", "real_input", "real_terms", "real_terms_16",
                        "relations_entities"), DATA)

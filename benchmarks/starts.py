@@ -1,6 +1,6 @@
 """Informed starts beside rivals that cost as much, or less.
 
-python benchmarks/starts.py [--encoder nano] [--arms "[MASK]" halving ...] [--tasks sentiment ...]
+python benchmarks/starts.py [--encoder nano] [--again] [--arms "[MASK]" halving ...] [--tasks sentiment ...]
 
 Five tasks of nano, 64 rows, batches of 8, plain prompt tuning at 0.01, twenty seeds. A seed draws rows, order and
 noise, so that all arms of a seed are twins of each other, and of the runs that benchmarks/grid.py stores for 0.01.
@@ -10,8 +10,11 @@ as its backward pass.
 With `--encoder control`, the same on the encoder of benchmarks/control.py, which was never asked the tasks' questions.
 On it, arms are left out whose candidates or sources rest on nano: see `LEFT_OUT`.
 
-Writes benchmarks/results/starts.parquet or starts_control.parquet, twenty runs at a time; what is there is not run
-again.
+With `--again`, four arms on nano with twenty seeds that no choice has seen: what the first twenty suggested is asked
+once more. Plain prompt tuning trains at both rates here, so that it can have the one that validation chose before.
+
+Writes benchmarks/results/starts.parquet, starts_control.parquet or starts_again.parquet, twenty runs at a time; what is
+there is not run again.
 """
 import argparse
 from functools import cache
@@ -48,10 +51,11 @@ ARMS = {  # where a run starts, its price before the first epoch, and its epochs
     "first of two": dict(start="own", epochs=17), "second of two": dict(start="other", epochs=17),  # together 34 epochs
     "[MASK]": dict(start="mask"),  # as WARP does
     "probe": None,  # a logistic regression on the un-prompted states of the same rows: what no prompt is needed for
+    "random words at 0.001": dict(start="own", lr=1e-3),  # beside 0.01 of all other arms
     "source prompt": dict(start="source", price=4.25)}  # of the seventeen prompts of benchmarks/transfer.py, on 32 rows
-LEFT_OUT = dict(nano=("random words", "label words", "informed", "probe head"),  # benchmarks/grid.py has three
-                control=("eight rows", "no question words", "source prompt", "probe"))
-FILES = dict(nano="starts.parquet", control="starts_control.parquet")
+AGAIN = "random words", "random words at 0.001", "halving", "[MASK]"
+LEFT_OUT = dict(nano=("random words", "random words at 0.001", "label words", "informed", "probe head"),  # in the grid
+                control=("random words at 0.001", "eight rows", "no question words", "source prompt", "probe"))
 
 
 def halved(states, labels) -> int:
@@ -99,7 +103,8 @@ def starts(task: str, seed: int, encoder: Encoder) -> dict:
     chosen = dict(own=0, other=1, informed=best(32), quick=best(8), halving=halved(states, labels),
                   silent=int(shares.argmax()), lowest=int(loss.argmin()))
     found = {name: prompts[i] for name, i in chosen.items()}
-    return found | (dict(source=travelled(model, rows, seed)) if encoder.name == "nano" else {})
+    there = encoder.name == "nano" and seed < sources().shape[1]
+    return found | (dict(source=travelled(model, rows, seed)) if there else {})
 
 
 class Begun(InfoPromptModel):
@@ -111,13 +116,15 @@ class Begun(InfoPromptModel):
         self.wait()  # for the rows of a probe head, if there is to be one
 
 
-def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
+def piece(task: str, arm: str, encoder: Encoder, seeds=None) -> pd.DataFrame:
     "All seeds of an arm on one task."
+    seeds = SEEDS if seeds is None else seeds
     if arm == "probe":
-        found = [probe(load_data(task, SHOTS, seed), get_task(task), encoder)["test"]["accuracy"] for seed in SEEDS]
-        return pd.DataFrame(dict(task=task, arm=arm, seed=SEEDS, test_accuracy=found))
-    own = dict(epochs=EPOCHS, price=0., head_init="label") | ARMS[arm]
-    runs = plan(betas=(0.,), gammas=(0.,), lrs=(1e-2,), seeds=SEEDS, start=own["start"], head_init=own["head_init"])
+        found = [probe(load_data(task, SHOTS, seed), get_task(task), encoder)["test"]["accuracy"] for seed in seeds]
+        return pd.DataFrame(dict(task=task, arm=arm, seed=seeds, test_accuracy=found))
+    own = dict(epochs=EPOCHS, price=0., head_init="label", lr=1e-2) | ARMS[arm]
+    runs = plan(betas=(0.,), gammas=(0.,), lrs=(own["lr"],), seeds=seeds, start=own["start"],
+                head_init=own["head_init"])
     models, rows = run_part(runs, encoder, get_task(task), lambda seed: load_data(task, SHOTS, seed),
                             Alone(torch.device("cpu")), min(own["epochs"], EPOCHS), 8, make=Begun, progress=False)
     return pd.DataFrame([noted(m, r) for m, r in zip(models, rows)]).assign(task=task, arm=arm, price=own["price"])
@@ -126,12 +133,17 @@ def piece(task: str, arm: str, encoder: Encoder) -> pd.DataFrame:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", choices=list(LEFT_OUT), default="nano")
+    parser.add_argument("--again", action="store_true", help="four arms with twenty other seeds, on nano")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), metavar="ARM")
     parser.add_argument("--tasks", nargs="+", choices=NANO, default=NANO)
     options = parser.parse_args()
+    if options.again and options.encoder != "nano": parser.error("--again is of nano")
     use_threads()
-    name, encoder = FILES[options.encoder], Encoder("nano" if options.encoder == "nano" else FOLDER)
-    arms = options.arms or [arm for arm in ARMS if arm not in LEFT_OUT[options.encoder]]
+    what = "again" if options.again else options.encoder
+    seeds = range(len(SEEDS), 2 * len(SEEDS)) if options.again else SEEDS
+    name = "starts.parquet" if what == "nano" else f"starts_{what}.parquet"
+    encoder = Encoder("nano" if options.encoder == "nano" else FOLDER)
+    arms = options.arms or (AGAIN if options.again else [arm for arm in ARMS if arm not in LEFT_OUT[options.encoder]])
     bar = tqdm(total=len(arms) * len(options.tasks), unit="piece")
     for task in map("nano/{}".format, options.tasks):
         for arm in arms:
@@ -141,7 +153,7 @@ def main():
             if not ((held["task"] == task) & (held["arm"] == arm)).any():
                 about = made() | ({} if options.encoder == "nano" else
                                   dict(known(), encoder=encoder.fingerprint["weights"]))
-                found = piece(task, arm, encoder).assign(commit=about["commit"])
+                found = piece(task, arm, encoder, seeds).assign(commit=about["commit"])
                 table = pd.concat([held, found], ignore_index=True)
                 table.attrs = about
                 table.to_parquet(buffer := BytesIO(), compression="zstd", index=False)

@@ -153,6 +153,15 @@ def test_starts(script):
     module.main()
 
 
+def test_starts_are_asked_again_with_other_seeds(script):
+    module, project = script("starts", "--again", "--tasks", "sentiment", SEEDS=range(1), SHOTS=16, EPOCHS=1)
+    module.main()
+    table = pd.read_parquet(project / "benchmarks/results/starts_again.parquet").set_index("arm")
+    assert [*table.index] == [*module.AGAIN] and (table["seed"] == 1).all()
+    assert table["lr"].eq(1e-3).tolist() == [arm.endswith("0.001") for arm in module.AGAIN]
+    assert table["price"].tolist() == [0, 0, 2, 0]
+
+
 def test_starts_on_the_control(script):
     script("control", FOLDER=nano_path())
     module, project = script("starts", "--encoder", "control", "--tasks", "sentiment", SEEDS=range(2), SHOTS=16,
