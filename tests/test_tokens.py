@@ -1,17 +1,22 @@
 "Relations and named entities: rows, marks, tags, splits, answers, exact independence, files, and what is refused."
 import itertools
 import json
+import shlex
+import tempfile
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings, strategies as st
 from small import NANO, bits, same
 from test_cli import answers, call, refused
 from test_tasks import fails
 
 from infoprompt.base.checks import InputWarning
+from infoprompt.base.files import read_whole
 from infoprompt.core import InfoPromptModel, InputError, Task, load_data
 from infoprompt.data.answers import best_tags, follows, noise, per_row
 from infoprompt.data.kinds import row_texts
@@ -398,6 +403,19 @@ def test_forward_is_that_of_the_trainer():
     assert model.prompt.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("task, marks", [("nano/entities", "text"), ("nano/relation", "learned")])
+def test_the_trainer_of_transformers_trains_words_and_marks(task, marks, tmp_path):
+    from transformers import Trainer, TrainingArguments
+    data, model = load_data(task, shots=16), InfoPromptModel(NANO, task, init="vocab", k=4, marks=marks)
+    before = bits(model)
+    how = TrainingArguments(tmp_path, num_train_epochs=2, per_device_train_batch_size=8, learning_rate=1e-2,
+                            label_names=["labels"], remove_unused_columns=False, report_to=[], save_strategy="no",
+                            use_cpu=True, disable_tqdm=True)
+    trainer = Trainer(model, how, data_collator=model.collate_fn, train_dataset=model.rows(data["train"]))
+    assert trainer.train().training_loss > 0 and not same(before, bits(model))
+    assert 0 <= next(iter(model.evaluate(data["test"].select(range(40))).values())) <= 1
+
+
 def test_what_is_saved_comes_back(tmp_path):
     data = load_data("nano/entities", shots=16)
     model = names()
@@ -477,6 +495,10 @@ def test_own_conll_file_by_the_command_line(tmp_path):
     done = call("train", "--data", file, *words, "--shots", 8, "--epochs", 2, "--out", tmp_path / "run", "--json")
     assert done.exit_code == 0, done.stderr
     assert {*json.loads(done.stdout)["scores"]["test"]["trained"]} == {"entity_f1"}
+    counts = json.loads(done.stdout)["type_counts"]
+    assert counts["train"] == dict(PER=8, ORG=8) and read_whole(tmp_path / "run/run.json")[0]["type_counts"] == counts
+    again = call("train", "--resume", "--out", tmp_path / "run")
+    assert "names       PER  ORG\ntrain       8    8" in again.stdout, again.stdout
     row, = answers(call("predict", tmp_path / "run", "anna smith works for acme ."))
     assert {*row} == {"text", "entities"}
     assert all({*e} == {"text", "start", "end", "label", "score"} for e in row["entities"])
@@ -491,6 +513,30 @@ def test_own_conll_file_by_the_command_line(tmp_path):
 def test_conll_files_with_mistakes(said, text, tmp_path):
     (file := tmp_path / "a.conll").write_text(text)
     fails(f"a.conll.*{said}", infer_task, file)
+
+
+def test_a_sweep_over_ones_own_conll_file(tmp_path):
+    (file := tmp_path / "my.conll").write_text(CONLL)
+    words = [f"--word={w}" for w in ("O=the", "B-PER=anna", "I-PER=smith", "B-ORG=acme")]
+    small = "--shots", 8, "--epochs", 1, "--seeds", 2, "--beta", 0, "--gamma", 0, "--out", tmp_path / "sweep", "--json"
+    done = call("sweep", "--data", file, *words, "--label", "tags", "--kind", "entities", *small)
+    assert done.exit_code == 0, done.stderr
+    assert [row["test_entity_f1"] <= 1 for row in json.loads(done.stdout)["rows"]] == [True] * 2
+    refused(call("sweep", "--data", file, *words[:-1], "--word=B-ORG=nova", *small), "another sweep (other task")
+
+
+def test_the_lesson_prints_commands_that_run_on_its_own_files(tmp_path, monkeypatch):
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(
+        (ROOT / "nbs/10_relations_entities.ipynb").read_text(encoding="utf-8"))["cells"]}
+    pool, tags = load_data("nano/entities")["train"], lambda rows: [[NAMES[y] for y in row] for row in rows]
+    exec(cells["10000023"], found := dict(pd=pd, tempfile=tempfile, Path=Path, pool=pool, tags=tags))
+    monkeypatch.chdir(found["folder"].name)
+    lines = [line for line in cells["10000049"].splitlines() if line.startswith("infoprompt ")]
+    for line in lines:
+        done = call(*shlex.split(line)[1:])
+        assert done.exit_code == 0, done.stderr
+    assert len(lines) == 2 and {"names", "links"} <= {p.name for p in Path().iterdir()}
+    found["folder"].cleanup()
 
 
 def test_own_csv_with_two_entity_columns_by_the_command_line(tmp_path):
