@@ -26,6 +26,7 @@ from infoprompt.data.tasks import TASKS, as_rows, get_task, infer_task
 from infoprompt.data.templates import texts_of
 from infoprompt.engine.feeds import alike
 from infoprompt.engine.population import Population, train_population
+from infoprompt.study.names import fig_answers
 from infoprompt.tokens.marks import entities, mark, parts, read_marked
 from infoprompt.tokens.words import pieces, word_tokens, words_of
 
@@ -523,6 +524,12 @@ def test_a_sweep_over_ones_own_conll_file(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert [row["test_entity_f1"] <= 1 for row in json.loads(done.stdout)["rows"]] == [True] * 2
     refused(call("sweep", "--data", file, *words[:-1], "--word=B-ORG=nova", *small), "another sweep (other task")
+
+
+def test_touching_names_have_boxes_of_their_own():
+    rows = {"gold": [["B-PER", "B-PER", "I-PER", "O"]], "said": [["O", "I-PER", "I-PER", "O"]]}
+    boxes = [(round(s.x0), round(s.x1), round(s.y0 + .1)) for s in fig_answers(rows, [[*"abcd"]]).layout.shapes]
+    assert boxes == [(0, 0, 0), (1, 2, 0), (1, 2, 1)]
 
 
 def test_the_lesson_prints_commands_that_run_on_its_own_files(tmp_path, monkeypatch):
