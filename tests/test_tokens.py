@@ -566,6 +566,20 @@ def test_own_csv_with_two_entity_columns_by_the_command_line(tmp_path):
     assert json.loads(judged.stdout)[0]["rows"] == 36
 
 
+def test_the_command_line_names_a_row_that_does_not_fit(tmp_path):
+    rows = [(f"<e1>{'anna ' * (90 if i == 36 else 1)}</e1> saw <e2>tom</e2> {i} .", "ab"[i % 2]) for i in range(60)]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(file := tmp_path / "my.csv", index=False)
+    task = Task("t", "text", "label", {"a": "works", "b": "lives"}, kind="relation")
+    InfoPromptModel(NANO, task, init="vocab").save_pretrained(saved := tmp_path / "saved")
+    for command in "predict", "evaluate":
+        refused(call(command, saved, "--file", file), "data row 37: its entities have 95 tokens")
+    for shots in 8, 0:
+        done = call("train", "--data", file, "--kind", "relation", "--word=a=works", "--word=b=lives", "--shots", shots,
+                    "--epochs", 1, "--data-seed", 3, "--out", tmp_path / "run" / str(shots))
+        if done.exit_code: refused(done, "the row of split '", "that begins '<e1>anna anna", "95 tokens")
+    assert done.exit_code == 2
+
+
 ACE = [dict(doc=f"d{i % 5}", tokens=f"{who} lives in {city} .".split(), entities=[[0, 1, "PER"], [3, 4, "GPE"]],
             relations=[[0, 1, "PHYS"]] if i % 2 else [])
        for i, (who, city) in enumerate(itertools.product(("anna", "tom"), "paris rome cairo kyoto luxor".split()))]
