@@ -300,7 +300,7 @@ def test_messages_name_the_row_that_was_given():
                                                        with_indices=True)
         said = f"^the row of split '{split}' that begins '<e1> anna anna .*': its entities"
         fails(said, links(task).fit, data[split], progress=False)
-    with pytest.warns(InputWarning, match="^data row 4: .*: read to token"):
+    with pytest.warns(InputWarning, match="^data row 4: .*: only the first are read"):
         names().predict(["", "anna left", None, ["anna", "a.b-" * 200]], skip_empty=True)
 
 
@@ -321,7 +321,7 @@ class Dropping:
 def test_a_word_that_the_tokenizer_drops_is_read_as_unknown():
     with pytest.warns(InputWarning, match=r"row 2: the tokenizer drops word 1, '\\u200b': read as"):
         assert word_tokens([["ab"], ["\u200b", "c"]], Dropping(), 9) == [[[97, 98]], [[7], [99]]]
-    with pytest.warns(InputWarning, match=r"row 1: word 2, 'abcd', has more than 3 tokens \(and 1 more\): read to"):
+    with pytest.warns(InputWarning, match=r"row 1: word 2, 'abcd', has more than 3 tokens \(and 1 more\): only the"):
         assert word_tokens([["a", "abcd", "abce"]], Dropping(), 3) == [[[97], [97, 98, 99], [97, 98, 99]]]
     Lacking = type("Lacking", (Dropping,), dict(unknown=None))
     fails("row 1: .*remove the word with its tag", word_tokens, [["\u200b"]], Lacking(), 9)
@@ -635,9 +635,9 @@ def test_splits_of_ace_with_mistakes(said, lists, tmp_path):
 def test_entities_of_ace_that_share_words_are_left_out_by_rule_and_counted(tmp_path):
     nested = dict(entities=[[0, 1, "PER"], [0, 3, "ORG"], [3, 4, "GPE"]], relations=[[0, 1, "ART"], [0, 2, "PHYS"]])
     folder = ace(tmp_path, ACE[0] | nested, train="d1 d2", validation="d3", test="d0")
-    with pytest.warns(InputWarning, match="left out are 1 entities that share words with a longer one"):
+    with pytest.warns(InputWarning, match=r"left out are entities that share words with a kept one \(1\)$"):
         assert read_ace(folder)["test"][2]["tags"] == ["B-ORG", "I-ORG", "I-ORG", "B-GPE", "O"]
-    told = "left out are 1 pairs that share words with one, 1 pairs that share words without a relation"
+    told = r"left out are pairs of entities that share words \(2\), their relations \(1\)$"
     with pytest.warns(InputWarning, match=told): pairs = read_ace(folder, "relation")["test"]
     assert pairs["relation"][4:] == ["PHYS", "none", "none", "none"]
 

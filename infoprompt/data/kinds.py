@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'OPTIONAL', 'METRICS', 'kind_for', 'named_words', 'row_texts', 'Row', 'named_rows', 'classes_of', 'flat',
-           'tag_words', 'label_names', 'bio_words', 'metrics_for']
+           'check_tags', 'label_names', 'bio_words', 'metrics_for']
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c170003
 import re
@@ -76,7 +76,7 @@ def _related(text, e1, e2, where):
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c1700091
 def _placed(words, text, at, where):
-    fix = "correct text and at, or leave both out"
+    fix = "correct text and at, or leave them out"
     if not isinstance(text, str): raise InputError(f"{where}: the text of the words is {brief(text)}: {fix}")
     try: given = [None] * len(words) if at is None else [(index(a), index(b)) for a, b in at]
     except (TypeError, ValueError):
@@ -185,22 +185,21 @@ def flat(
     return [y for label in labels for y in (label if isinstance(label, list) else [label])]
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c1700112
-def _check_tags(rows, where="row {}: "):
+def _check_names(rows, where="row {}: "):
     for i, row in enumerate(rows, 1):
         if wrong := next((t for t in row if plain(t) is not None and not TAG.fullmatch(name_of(plain(t)))), None):
             raise InputError(f"{where.format(i)}{brief(wrong)} is no tag: tags are 'O', 'B-type' or 'I-type'")
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c1700113
-def tag_words(
-    verbalizer,  # tag -> label words
-) -> dict:  # the same; raises InputError
-    "Label words of a task of entities, checked: `O` is there, and each type can begin."
-    _check_tags([verbalizer], "")
+def check_tags(
+    verbalizer,  # tag -> label words; raises InputError
+):
+    "Refuse a task of entities that lacks `O`, or the tag with which a type begins."
+    _check_names([verbalizer], "")
     wanted = "O", *(f"B-{tag[2:]}" for tag in verbalizer if tag[0] == "I")
     if lacks := next((tag for tag in wanted if tag not in verbalizer), None):
         why = "words outside all names have it" if lacks == "O" else f"a name begins with it, and I{lacks[1:]} goes on"
         raise InputError(f"no label word for the tag {lacks!r}: give it one, {why}")
-    return verbalizer
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c1700111
 def label_names(
@@ -210,7 +209,7 @@ def label_names(
     most:int=100,  # different labels
 ) -> list:  # in the order of their classes; raises InputError where they are too few or too many
     "The label names that data hold: in the data set's order, else by number or by letter; tags with `O` first."
-    if kind == "entities" and label not in columns.classes: _check_tags(columns[label])
+    if kind == "entities" and label not in columns.classes: _check_names(columns[label])
     values = flat(list(v) if isinstance(v, (tuple, np.ndarray)) else v for v in columns[label])
     values = [v for v in map(plain, values) if v is not None]
     names = list(dict.fromkeys(columns.classes.get(label) or map(name_of, values)))
@@ -228,7 +227,7 @@ def bio_words(
     names,  # tags
 ) -> dict:  # tag -> label words; raises InputError
     "Label words for tags: the type, in words; `O` is *nothing*."
-    _check_tags([names], "")
+    _check_names([names], "")
     types = list(dict.fromkeys(n[2:] for n in names if n != "O"))
     spoken = {t: re.sub("[-_]|(?<=[a-z])(?=[A-Z])", " ", t).lower() for t in types}
     return dict(O="nothing") | {f"{m}-{t}": "inside " * (m == "I") + spoken[t] for t in types for m in "BI"}

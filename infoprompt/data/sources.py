@@ -131,14 +131,15 @@ def _ace_row(row, where, kind):
         wrong = value if not isinstance(value, list) else next((v for v in value if not fits(v)), fits)
         if wrong is not fits: raise InputError(f"{where}: {name!r} holds {brief(wrong)}: give {wanted}")
         return len(value)
-    is_text = lambda v, rest="": isinstance(v, str) and v.split() == [v]
-    if not is_text(doc := row.get("doc")): raise InputError(f"{where}: 'doc' is {brief(doc)}: give the document's id")
+    is_text = lambda v: isinstance(v, str) and bool(v.strip())
+    is_name = lambda v: isinstance(v, str) and v.split() == [v]
+    if not is_name(doc := row.get("doc")): raise InputError(f"{where}: 'doc' is {brief(doc)}: give the document's id")
     words = need("tokens", is_text, "a list of words")
-    triple = lambda v: isinstance(v, list) and [*map(type, v)] == [int, int, str] and is_text(v[2])
-    n = need("entities", lambda v: triple(v) and 0 <= v[0] < v[1] <= words,
-             f"a list of [first word, word after the last, type], with words from 0 to {words}")
+    triple = lambda v: isinstance(v, list) and [*map(type, v)] == [int, int, str]
+    n = need("entities", lambda v: triple(v) and 0 <= v[0] < v[1] <= words and is_name(v[2]),
+             f"a list of [first word, word after the last, type], words from 0 to {words}, no space in the type")
     if kind == "entities": return row
-    need("relations", lambda v: triple(v) and v[0] != v[1] and {v[0], v[1]} <= {*range(n)},
+    need("relations", lambda v: triple(v) and v[0] != v[1] and {v[0], v[1]} <= {*range(n)} and is_text(v[2]),
          f"a list of [number of the first entity, number of the second, type], with numbers from 0 to {n - 1}")
     if twice := [p for p, times in Counter((a, b) for a, b, _ in row["relations"]).items() if times > 1]:
         raise InputError(f"{where}: the entities {twice[0][0]} and {twice[0][1]} have two relations: leave one")
@@ -167,7 +168,7 @@ def read_ace(
         for n in names: parts[n] += make(row, left) if row["doc"] in documents[n] else []
     if empty := [n for n in names if not parts[n]]:
         raise InputError(f"ace.jsonl has no row of the documents in {empty[0]}.txt: write ids of 'doc' there")
-    told = ", ".join(f"{n} {what}" for what, n in left.items())
+    told = ", ".join(f"{what} ({n})" for what, n in left.items())
     if told: warnings.warn(f"{folder/'ace.jsonl'}: left out are {told}", InputWarning, stacklevel=2)
     return DatasetDict({n: Dataset.from_list(part) for n, part in parts.items()})
 
@@ -176,7 +177,7 @@ def _ace_tags(row, left):
     kept = []
     for a, b, kind in sorted(row["entities"], key=lambda e: e[0] - e[1]):
         if all(b <= c or d <= a for c, d, _ in kept): kept.append((a, b, kind))
-    if n := len(row["entities"]) - len(kept): left["entities that share words with a longer one"] += n
+    if n := len(row["entities"]) - len(kept): left["entities that share words with a kept one"] += n
     return [dict(tokens=row["tokens"], tags=tags_of(kept, len(row["tokens"])))]
 
 def _ace_pairs(row, left):
@@ -185,9 +186,9 @@ def _ace_pairs(row, left):
     at = [(places[a][0], places[b - 1][1]) for a, b, _ in row["entities"]]
     for pair in permutations(range(len(at)), 2):
         (a, b), (c, d) = (at[i] for i in pair)
-        relation = known.get(pair, "none")
-        if b <= c or d <= a: found.append(dict(sentence=mark(words, (a, b), (c, d)), relation=relation))
-        else: left["pairs that share words " + ("without a relation" if relation == "none" else "with one")] += 1
+        if b <= c or d <= a:
+            found.append(dict(sentence=mark(words, (a, b), (c, d)), relation=known.get(pair, "none")))
+        else: left.update(["pairs of entities that share words", *["their relations"] * (pair in known)])
     return found
 
 # %% ../../nbs/reference/data/sources.ipynb #b81c3330

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 
 from ..base.checks import InputError, InputWarning, brief, check
-from .kinds import (KINDS, METRICS, OPTIONAL, bio_words, classes_of, kind_for, label_names,
-                                   metrics_for, named_rows, named_words, row_texts, tag_words)
+from .kinds import (KINDS, METRICS, OPTIONAL, bio_words, check_tags, classes_of, kind_for, label_names,
+                                   metrics_for, named_rows, named_words, row_texts)
 from .labels import counted, has_labels, kind_of, label_values
 from .sources import few_sentences, few_shot, hold_out, is_hub, read_splits
 from .tables import as_columns, columns_of, pick_rows
@@ -54,7 +54,7 @@ class Task:
             put("verbalizer", named_words(self.verbalizer or {}))
             put("template", self.template or _USUAL[self.kind])
             _check_columns(self.columns)
-            if self.kind == "entities": tag_words(self.verbalizer)
+            if self.kind == "entities": check_tags(self.verbalizer)
             put("metrics", metrics_for(self))
         except InputError as e: raise InputError(f"task {self.name!r}: {e}") from None
 

@@ -53,9 +53,9 @@ def word_tokens(
     "Tokens of each word, at least one."
     every = [*dict.fromkeys(word for words in rows for word in words)]
     read = dict(zip(every, tokens([" " + word for word in every], most + 1) if every else ()))
-    dropped, long = ([w for w, ids in read.items() if test(len(ids))] for test in (lambda n: n < 1, lambda n: n > most))
+    dropped, long = [w for w, ids in read.items() if not ids], [w for w, ids in read.items() if len(ids) > most]
     for found, what, so in ((dropped, "the tokenizer drops word {}, {}", "read as the unknown token"),
-                            (long, f"word {{}}, {{}}, has more than {most} tokens", f"read to token {most}")):
+                            (long, f"word {{}}, {{}}, has more than {most} tokens", "only the first are read")):
         if not found: continue
         row, at = next((r, i) for r, words in enumerate(rows) for i, w in enumerate(words, 1) if w == found[0])
         said = f"{called[row] if called else f'row {row + 1}'}: {what.format(at, ascii(found[0][:30]))}"
