@@ -70,3 +70,23 @@ def test_empty_rows_score_nothing():
 def test_a_tag_that_is_none_is_named(tags):
     with pytest.raises(InputError, match="tag 1 is"): spans_of(tags)
     with pytest.raises(InputError, match="row 2: tag 1 is"): scores([["O"], tags], [["O"], ["O"]])
+
+
+@pytest.mark.parametrize("said, call", [
+    ("row 1: the true tags are None", lambda: scores([None], [["O"]])),
+    ("row 2: the predicted tags are 'O O'", lambda: scores([["O"]] * 2, [["O"], "O O"])),
+    ("the true tags are None", lambda: scores(None, [["O"]])),
+    ("the true relation of 1 is None", lambda: relation_scores({1: None}, {})),
+    ("the true relations are .'Other'.: give a dict", lambda: relation_scores(["Other"], ["Other"])),
+    ("prediction for 'a'", lambda: relation_scores({1: "Other"}, {"a": "Other", 3: "Other"}))])
+def test_what_is_no_row_of_tags_or_no_relation_is_named(said, call):
+    with pytest.raises(InputError, match=said): call()
+
+
+def test_the_official_score_is_the_mean_of_f1_and_not_the_f1_of_means():
+    true, said = dict(enumerate("AAAABB")), dict(enumerate("AXXXBB"))
+    says = lambda names: {i: f"{name}(e1,e2)" if name != "X" else "Other" for i, name in names.items()}
+    said[6], true[6] = "B", "X"  # A: precision 1, recall 1/4; B: precision 2/3, recall 1
+    found = relation_scores(says(true), says(said), "AB")["macro_f1"]
+    means = (1 + 2 / 3) / 2, (1 / 4 + 1) / 2
+    assert found == pytest.approx((.4 + .8) / 2) and abs(found - 2 * means[0] * means[1] / sum(means)) > .1

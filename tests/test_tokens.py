@@ -1,25 +1,32 @@
 "Relations and named entities: rows, marks, tags, splits, answers, exact independence, files, and what is refused."
 import itertools
 import json
+import shlex
+import tempfile
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings, strategies as st
 from small import NANO, bits, same
 from test_cli import answers, call, refused
 from test_tasks import fails
 
 from infoprompt.base.checks import InputWarning
+from infoprompt.base.files import read_whole
 from infoprompt.core import InfoPromptModel, InputError, Task, load_data
 from infoprompt.data.answers import best_tags, follows, noise, per_row
 from infoprompt.data.kinds import row_texts
 from infoprompt.data.sources import few_sentences, few_shot, read_ace, type_counts
 from infoprompt.data.spans import spans_of
 from infoprompt.data.tasks import TASKS, as_rows, get_task, infer_task
+from infoprompt.data.templates import texts_of
 from infoprompt.engine.feeds import alike
 from infoprompt.engine.population import Population, train_population
+from infoprompt.study.names import fig_answers
 from infoprompt.tokens.marks import entities, mark, parts, read_marked
 from infoprompt.tokens.words import pieces, word_tokens, words_of
 
@@ -73,6 +80,27 @@ def test_marked_strings_and_offsets_are_one_row():
                 dict(sentence=text, first="anna", second="acme"), dict(text=text, e1="anna", e2=[15, 19])):
         assert as_rows(LINKS, [row]) == want
     assert mark(text, "acme", "anna") == "<e2>anna</e2> works for <e1>acme</e1>"
+
+
+@pytest.mark.parametrize("said, row", [
+    ("the text marks 'anna' as e1, but e1 beside it is 'tom'", ("<e1>anna</e1> left <e2>rome</e2>", "tom", "oslo")),
+    ("e2 beside it is 'anna'", ("<e1>anna</e1> left <e2>rome</e2>", "anna", "anna")),
+    (r"e1 beside it is \(0, 4\)", ("<e1>anna</e1> left <e2>rome</e2>", (0, 4), (10, 14))),
+    ("e1 'anna' is only part of a word: give its offsets", ("annabel works", "anna", "works")),
+    ("e1 'Jose' is only part of a word", ("Jose\u0301 left rome", "Jose", "rome"))])
+def test_marks_and_columns_say_the_same_and_name_whole_words(said, row):
+    good = ("<e1> anna </e1> left <e2>rome</e2>", "anna", "")
+    assert as_rows(LINKS, [good, ("annabel met anna, 5% less", "anna", "%")])[1]["e1"] == "anna"
+    fails(f"row 2: .*{said}", as_rows, LINKS, [good, row])
+    frame = pd.DataFrame([good, row], columns=["sentence", "first", "second"]).assign(relation="works")
+    fails(f"row 2: .*{said}", load_data, LINKS, data=frame)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_an_entity_without_a_token_is_refused(learned):
+    rows = [dict(text=f"<e1>{one}</e1> x <e2>b</e2>", e1=one, e2="b") for one in ("a", "\u200b")]
+    fails("row 2: the tokenizer drops the whole of e1", texts_of, rows, ["text"], Dropping(), 90,
+          "learned" if learned else "text")
 
 
 @settings(deadline=None)
@@ -158,6 +186,17 @@ def test_a_tag_that_continues_nothing_is_repaired_or_refused():
     fails("row 1: tag 2 is 'I-PER' after 'O'", as_rows, strict, row)
 
 
+@pytest.mark.parametrize("said, tags", [
+    ("no label word for the tag 'B-PER'", ["O", "I-PER", "I-ORG"]), ("'PER' is no tag", ["O", "PER"]),
+    ("no label word for the tag 'O'", ["B-PER", "I-PER"])])
+def test_a_task_of_names_can_say_where_they_begin(said, tags, tmp_path):
+    fails(said, Task, "io", "tokens", "tags", dict(zip(tags, "abc")), kind="entities")
+    (file := tmp_path / "io.conll").write_text("anna I-PER\nleft O\n\n" * 40)
+    words = [f"--word={tag}={word}" for tag, word in zip(tags, "abc")]
+    refused(call("train", "--data", file, *words, "--shots", 8, "--out", tmp_path / "run"), said)
+    assert infer_task(file).names == ("O", "B-PER", "I-PER")
+
+
 def test_tags_are_no_labels_of_another_kind():
     rows = dict(tokens=[["a"], ["a", "b"]], tags=[["O"], ["O", "PER"]])
     fails("row 2: 'PER' is no tag", infer_task, pd.DataFrame(rows))
@@ -219,6 +258,52 @@ def test_a_long_sentence_is_split_and_put_together_again():
     assert [places(names) for names in model.predict(["anna left ."])] == [places(two)]
 
 
+@pytest.mark.parametrize("text, words", [
+    ("Jose\u0301 left", ["Jose\u0301", "left"]), ("Sa\u0303o-Tome\u0301!", ["Sa\u0303o-Tome\u0301", "!"]),
+    ("\u0939\u093f\u0928\u094d\u0926\u0940 \u0939\u0948", ["\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u0948"]),
+    ("\u0645\u06cc\u200c\u062e\u0648\u0627", ["\u0645\u06cc\u200c\u062e\u0648\u0627"]),
+    ("\u2764\ufe0f!", ["\u2764\ufe0f", "!"])])
+def test_a_combining_mark_belongs_to_what_stands_before_it(text, words):
+    found, places = words_of(text)
+    assert found == words == [text[a:b] for a, b in places]
+
+
+@pytest.mark.parametrize("said, row", [
+    ("at is 5: give .start, end. in characters for each word", dict(words=["anna"], text="anna", at=5)),
+    ("at is .None.: give", dict(words=["anna"], text="anna", at=[None])),
+    ("at is .'ab'.: give", dict(words=["anna"], text="anna", at=["ab"])),
+    ("2 places for 1 words", dict(words=["anna"], text="anna", at=[(0, 4), (0, 4)])),
+    ("'anna', does not stand in the text at 0 to 99", dict(words=["anna"], text="zzz", at=[(0, 99)])),
+    ("'anna', does not stand in the text at -4 to 0", dict(words=["anna"], text="anna", at=[(-4, 0)])),
+    ("word 2, 'left', does not stand in the text at 6 to 10",
+     dict(words=["anna", "left"], text="Hi:   anna   left", at=[(6, 10), (6, 10)])),
+    ("word 2, 'anna', .* after the words before it", dict(words=["left", "anna"], text="anna left")),
+    ("the text of the words is 3", dict(words=["anna"], text=3))])
+def test_offsets_that_do_not_hold_the_words(said, row):
+    fails(f"row 2.*{said}.*", names().predict, ["anna left", row])
+
+
+def test_words_are_found_in_the_text_that_comes_with_them():
+    row = dict(words=["anna", "left"], text="Hi:   anna   left")
+    for given in (row, row | dict(at=[[6, 10], [13, 17]])):
+        assert as_rows("nano/entities", [given])[0]["at"] == [(6, 10), (13, 17)]
+
+
+def test_messages_name_the_row_that_was_given():
+    long, good = f"<e1> {'anna ' * 90} </e1> likes <e2> tom </e2>", "<e1> anna </e1> likes <e2> tom </e2>"
+    fails("data row 5: its entities have 95 tokens .* 73 fit", links().predict, [good, "", None, "", long], True)
+    rows = pd.DataFrame(dict(text=[*[good.replace("tom", f"tom {i}") for i in range(99)], long]))
+    task = Task("t", "text", "label", {"a": "works", "b": "lives"}, kind="relation")
+    data = load_data(task, data=rows.assign(label=["a", "b"] * 50), seed=1)
+    for split in data:
+        data[split] = data[split].select(range(7)).map(lambda row, i: row | dict(text=long if i == 4 else row["text"]),
+                                                       with_indices=True)
+        said = f"^the row of split '{split}' that begins '<e1> anna anna .*': its entities"
+        fails(said, links(task).fit, data[split], progress=False)
+    with pytest.warns(InputWarning, match="^data row 4: .*: only the first are read"):
+        names().predict(["", "anna left", None, ["anna", "a.b-" * 200]], skip_empty=True)
+
+
 def test_offsets_are_those_of_the_text_as_typed():
     text = "  Anna,  works\tfor (acme bank)."
     words, places = words_of(text)
@@ -234,8 +319,10 @@ class Dropping:
 
 
 def test_a_word_that_the_tokenizer_drops_is_read_as_unknown():
-    with pytest.warns(InputWarning, match=r"row 2: the tokenizer drops word 1, '\\u200b'"):
+    with pytest.warns(InputWarning, match=r"row 2: the tokenizer drops word 1, '\\u200b': read as"):
         assert word_tokens([["ab"], ["\u200b", "c"]], Dropping(), 9) == [[[97, 98]], [[7], [99]]]
+    with pytest.warns(InputWarning, match=r"row 1: word 2, 'abcd', has more than 3 tokens \(and 1 more\): only the"):
+        assert word_tokens([["a", "abcd", "abce"]], Dropping(), 3) == [[[97], [97, 98, 99], [97, 98, 99]]]
     Lacking = type("Lacking", (Dropping,), dict(unknown=None))
     fails("row 1: .*remove the word with its tag", word_tokens, [["\u200b"]], Lacking(), 9)
 
@@ -317,6 +404,19 @@ def test_forward_is_that_of_the_trainer():
     assert model.prompt.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("task, marks", [("nano/entities", "text"), ("nano/relation", "learned")])
+def test_the_trainer_of_transformers_trains_words_and_marks(task, marks, tmp_path):
+    from transformers import Trainer, TrainingArguments
+    data, model = load_data(task, shots=16), InfoPromptModel(NANO, task, init="vocab", k=4, marks=marks)
+    before = bits(model)
+    how = TrainingArguments(tmp_path, num_train_epochs=2, per_device_train_batch_size=8, learning_rate=1e-2,
+                            label_names=["labels"], remove_unused_columns=False, report_to=[], save_strategy="no",
+                            use_cpu=True, disable_tqdm=True)
+    trainer = Trainer(model, how, data_collator=model.collate_fn, train_dataset=model.rows(data["train"]))
+    assert trainer.train().training_loss > 0 and not same(before, bits(model))
+    assert 0 <= next(iter(model.evaluate(data["test"].select(range(40))).values())) <= 1
+
+
 def test_what_is_saved_comes_back(tmp_path):
     data = load_data("nano/entities", shots=16)
     model = names()
@@ -396,6 +496,10 @@ def test_own_conll_file_by_the_command_line(tmp_path):
     done = call("train", "--data", file, *words, "--shots", 8, "--epochs", 2, "--out", tmp_path / "run", "--json")
     assert done.exit_code == 0, done.stderr
     assert {*json.loads(done.stdout)["scores"]["test"]["trained"]} == {"entity_f1"}
+    counts = json.loads(done.stdout)["type_counts"]
+    assert counts["train"] == dict(PER=8, ORG=8) and read_whole(tmp_path / "run/run.json")[0]["type_counts"] == counts
+    again = call("train", "--resume", "--out", tmp_path / "run")
+    assert "names       PER  ORG\ntrain       8    8" in again.stdout, again.stdout
     row, = answers(call("predict", tmp_path / "run", "anna smith works for acme ."))
     assert {*row} == {"text", "entities"}
     assert all({*e} == {"text", "start", "end", "label", "score"} for e in row["entities"])
@@ -410,6 +514,36 @@ def test_own_conll_file_by_the_command_line(tmp_path):
 def test_conll_files_with_mistakes(said, text, tmp_path):
     (file := tmp_path / "a.conll").write_text(text)
     fails(f"a.conll.*{said}", infer_task, file)
+
+
+def test_a_sweep_over_ones_own_conll_file(tmp_path):
+    (file := tmp_path / "my.conll").write_text(CONLL)
+    words = [f"--word={w}" for w in ("O=the", "B-PER=anna", "I-PER=smith", "B-ORG=acme")]
+    small = "--shots", 8, "--epochs", 1, "--seeds", 2, "--beta", 0, "--gamma", 0, "--out", tmp_path / "sweep", "--json"
+    done = call("sweep", "--data", file, *words, "--label", "tags", "--kind", "entities", *small)
+    assert done.exit_code == 0, done.stderr
+    assert [row["test_entity_f1"] <= 1 for row in json.loads(done.stdout)["rows"]] == [True] * 2
+    refused(call("sweep", "--data", file, *words[:-1], "--word=B-ORG=nova", *small), "another sweep (other task")
+
+
+def test_touching_names_have_boxes_of_their_own():
+    rows = {"gold": [["B-PER", "B-PER", "I-PER", "O"]], "said": [["O", "I-PER", "I-PER", "O"]]}
+    boxes = [(round(s.x0), round(s.x1), round(s.y0 + .1)) for s in fig_answers(rows, [[*"abcd"]]).layout.shapes]
+    assert boxes == [(0, 0, 0), (1, 2, 0), (1, 2, 1)]
+
+
+def test_the_lesson_prints_commands_that_run_on_its_own_files(tmp_path, monkeypatch):
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(
+        (ROOT / "nbs/10_relations_entities.ipynb").read_text(encoding="utf-8"))["cells"]}
+    pool, tags = load_data("nano/entities")["train"], lambda rows: [[NAMES[y] for y in row] for row in rows]
+    exec(cells["10000023"], found := dict(pd=pd, tempfile=tempfile, Path=Path, pool=pool, tags=tags))
+    monkeypatch.chdir(found["folder"].name)
+    lines = [line for line in cells["10000049"].splitlines() if line.startswith("infoprompt ")]
+    for line in lines:
+        done = call(*shlex.split(line)[1:])
+        assert done.exit_code == 0, done.stderr
+    assert len(lines) == 2 and {"names", "links"} <= {p.name for p in Path().iterdir()}
+    found["folder"].cleanup()
 
 
 def test_own_csv_with_two_entity_columns_by_the_command_line(tmp_path):
@@ -432,6 +566,20 @@ def test_own_csv_with_two_entity_columns_by_the_command_line(tmp_path):
     assert json.loads(judged.stdout)[0]["rows"] == 36
 
 
+def test_the_command_line_names_a_row_that_does_not_fit(tmp_path):
+    rows = [(f"<e1>{'anna ' * (90 if i == 36 else 1)}</e1> saw <e2>tom</e2> {i} .", "ab"[i % 2]) for i in range(60)]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(file := tmp_path / "my.csv", index=False)
+    task = Task("t", "text", "label", {"a": "works", "b": "lives"}, kind="relation")
+    InfoPromptModel(NANO, task, init="vocab").save_pretrained(saved := tmp_path / "saved")
+    for command in "predict", "evaluate":
+        refused(call(command, saved, "--file", file), "data row 37: its entities have 95 tokens")
+    for shots in 8, 0:
+        done = call("train", "--data", file, "--kind", "relation", "--word=a=works", "--word=b=lives", "--shots", shots,
+                    "--epochs", 1, "--data-seed", 3, "--out", tmp_path / "run" / str(shots))
+        if done.exit_code: refused(done, "the row of split '", "that begins '<e1>anna anna", "95 tokens")
+    assert done.exit_code == 2
+
+
 ACE = [dict(doc=f"d{i % 5}", tokens=f"{who} lives in {city} .".split(), entities=[[0, 1, "PER"], [3, 4, "GPE"]],
             relations=[[0, 1, "PHYS"]] if i % 2 else [])
        for i, (who, city) in enumerate(itertools.product(("anna", "tom"), "paris rome cairo kyoto luxor".split()))]
@@ -452,8 +600,46 @@ def test_an_ace_of_ones_own(tmp_path):
     assert load_data(infer_task(names), data=names)["test"].num_rows == 2
     task = infer_task(pairs, "sentence", "relation", kind="relation")
     assert task.names == ("PHYS", "none") and load_data(task, data=pairs)["train"].num_rows == 12
-    write([ACE[0] | dict(entities=[[0, 2, "PER"], [1, 4, "GPE"]])])
-    fails("ace.jsonl line 1: span 1 to 4 overlaps", read_ace, tmp_path)
+
+
+def ace(folder, *lines, **lists):
+    "A folder for `read_ace`: ten good lines and others."
+    (folder / "ace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*ACE, *lines]))
+    for name, documents in (dict(train="d0 d1 d2", validation="d3", test="d4") | lists).items():
+        (folder / f"{name}.txt").write_text(documents)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["entities", "relation"])
+@pytest.mark.parametrize("said, change", [
+    ("'doc' is None: give the document's id", dict(doc=None)), ("'tokens' holds 'a b': give", dict(tokens="a b")),
+    ("'entities' holds None", dict(entities=None)), ("'entities' holds .1, 9, 'GPE'.", dict(entities=[[1, 9, "GPE"]])),
+    ("'entities' holds .'end': 1", dict(entities=[dict(start=0, end=1, type="PER")])),
+    ("'relations' holds None", dict(relations=None)), ("'relations' holds .0, 1.:", dict(relations=[[0, 1]])),
+    ("'relations' holds .0, 5, 'X'.: .* from 0 to 1", dict(relations=[[0, 5, "X"]])),
+    ("entities 0 and 1 have two relations", dict(relations=[[0, 1, "X"], [0, 1, "Y"]]))])
+def test_lines_of_ace_with_mistakes(said, change, kind, tmp_path):
+    folder = ace(tmp_path, ACE[0] | change)
+    if "relations" in said and kind == "entities": assert read_ace(folder, kind)["train"].num_rows == 7
+    else: fails(f"ace.jsonl row 11: .*{said}", read_ace, folder, kind)
+
+
+@pytest.mark.parametrize("said, lists", [("'d0' is in more than one", dict(test="d4 d0")),
+                                         ("no row of the documents in test.txt", dict(test="d9")),
+                                         ("no row of the documents in train.txt", dict(train=""))])
+def test_splits_of_ace_with_mistakes(said, lists, tmp_path):
+    fails(said, read_ace, ace(tmp_path, **lists))
+    fails("kind is 'foo': choose 'entities' or 'relation'", read_ace, ace(tmp_path), "foo")
+
+
+def test_entities_of_ace_that_share_words_are_left_out_by_rule_and_counted(tmp_path):
+    nested = dict(entities=[[0, 1, "PER"], [0, 3, "ORG"], [3, 4, "GPE"]], relations=[[0, 1, "ART"], [0, 2, "PHYS"]])
+    folder = ace(tmp_path, ACE[0] | nested, train="d1 d2", validation="d3", test="d0")
+    with pytest.warns(InputWarning, match=r"left out are entities that share words with a kept one \(1\)$"):
+        assert read_ace(folder)["test"][2]["tags"] == ["B-ORG", "I-ORG", "I-ORG", "B-GPE", "O"]
+    told = r"left out are pairs of entities that share words \(2\), their relations \(1\)$"
+    with pytest.warns(InputWarning, match=told): pairs = read_ace(folder, "relation")["test"]
+    assert pairs["relation"][4:] == ["PHYS", "none", "none", "none"]
 
 
 # --- public sets

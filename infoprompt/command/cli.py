@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from fastcore.docments import docments
 
 from ..base.endings import Diverged, heeding, spoken
-from .options import (Program, aligned, check_options, last_words, leave, listed, one_line, print_json,
-                                        score_table, spread, to_json)
+from .options import (Program, aligned, check_options, last_words, leave, listed, one_line,
+                                        parameters_of, print_json, score_table, spread, to_json)
 
 # %% ../../nbs/reference/command/cli.ipynb #a5ced00a
 app = typer.Typer(cls=Program, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -56,12 +55,13 @@ def command(
 ):
     "Make a function a command of `app`."
     def register(f):
-        notes = docments(f)
-        for p in inspect.signature(f).parameters.values():
-            if p.annotation is typer.Context: continue
+        def described(p, note):
+            if p.annotation is typer.Context: return p
             option = p.kind is p.KEYWORD_ONLY
             kind = partial(typer.Option, "--" + p.name.replace("_", "-")) if option else typer.Argument
-            f.__annotations__[p.name] = Annotated[p.annotation, kind(help=notes[p.name])]
+            return p.replace(annotation=Annotated[p.annotation, kind(help=note)])
+        f.__signature__ = inspect.Signature([described(p, note) for p, note in parameters_of(f)])
+        f.__annotations__ = {p.name: p.annotation for p in f.__signature__.parameters.values()}
         app.command(epilog="\b\nExamples:\n" + "\n".join(f"  {e}" for e in examples))(guarded(f))
         return f
     return register
@@ -99,15 +99,6 @@ def report(
 def train(
     ctx:typer.Context,
     *,
-    task:str|None=None,  # a name that `infoprompt tasks` lists; default nano/sentiment, or made from --data
-    encoder:str="nano",  # nano, nano-wide, minilm, a folder, or a hub id such as roberta-large
-    data:str|None=None,  # csv, tsv, jsonl, json, conll or parquet file, folder, or hub id; default: the task's own
-    text:list[str]|None=None,  # text column; twice for pairs; for relations text, first and second entity
-    label:str|None=None,  # label column of the data
-    word:list[str]|None=None,  # LABEL=WORD, for each label; again for another word; default: the task's, or the names
-    kind:str|None=None,  # sentence, pair, relation or entities; default: by the columns
-    template:str|None=None,  # where text, slots and [MASK] go, e.g. "[CLS] [P] {text} [MASK] [SEP]"
-    shots:int=64,  # total number of training rows, and as many for validation; 0: all rows
     uneven:bool=False,  # let small classes give fewer rows
     n_prompt:int=4,  # prompt vectors
     beta:float=.1,  # weight of the representation loss; 0: off
@@ -127,6 +118,7 @@ def train(
     out:str|None=None,  # folder of the run; default infoprompt-runs/TASK
     resume:bool=False,  # continue the run in that folder; its options need not be repeated
     json:bool=False,  # print one JSON object
+    **rows,  # see `row_options`
 ):
     "Train a soft prompt. The prompt, its history and a convergence figure are written to a folder."
     from infoprompt.base.files import by_main, launched, owned
@@ -137,15 +129,16 @@ def train(
     with owned(folder, process := launched()):
         options = by_main(process, partial(settle, folder, options, given, resume))
         check_options(options, train, f" in {str(folder/'run.json')!r}" if resume else "")
-        try: model, found, says = train_run(folder, options, resume, not json)
+        try: model, found, counts, says = train_run(folder, options, resume, not json)
         except (KeyboardInterrupt, OSError, Diverged) as stop:
             if not (folder/"run.json").is_file(): raise
             again = f"go on with: infoprompt train --resume --out {folder}"
             said, code = last_words(stop, folder, again, options)
             if json: print_json(out=str(folder), stopped=said)
             leave(said, code)
-    if json: return print_json(task=model.task.name, out=str(folder), options=options, scores=found)
+    if json: return print_json(task=model.task.name, out=str(folder), options=options, scores=found, **counts)
     print(aligned(score_table(found)))
+    if counts: print(aligned([dict(names=split) | own for split, own in counts["type_counts"].items()]))
     print(f"{says}\nwrote {folder}: {', '.join(f for f in WRITTEN if (folder/f).is_file())}; "
           f"look at {folder/'convergence.html'}, use it with: infoprompt predict {folder} TEXT")
 
@@ -153,13 +146,10 @@ def train(
 @command("infoprompt sweep", "infoprompt sweep --beta 0,0.1,1 --gamma 0,0.05 --seeds 10",
          "infoprompt sweep --task nano/entailment --init vocab,informed --lr 0.001,0.01 --epochs 10",
          "infoprompt sweep --negatives population --k 4 --seeds 5 --gamma 0",
-         "infoprompt sweep --encoder minilm --task sst2 --data my-sst2-folder --beta 0,0.1 --seeds 5 --budget 8")
+         "infoprompt sweep --encoder minilm --task sst2 --data my-sst2-folder --beta 0,0.1 --seeds 5 --budget 8",
+         "infoprompt sweep --encoder minilm --data my.conll --init vocab --lr 0.003,0.01 --seeds 5")
 def sweep(
     *,
-    task:str="nano/sentiment",  # a name that `infoprompt tasks` lists
-    encoder:str="nano",  # nano, nano-wide, minilm, a folder, or a hub id such as roberta-large
-    data:str|None=None,  # where the task's rows are; default: the task's own
-    shots:int=64,  # total number of training rows, and as many for validation; 0: all rows
     beta:str="0,0.1",  # weights of the representation loss
     gamma:str="0,0.05",  # weights of the head loss
     init:str|None=None,  # starts of the prompt; default: informed for nano, vocab for others
@@ -174,20 +164,22 @@ def sweep(
     budget:float=2.,  # memory in GB that runs trained together may take
     out:str|None=None,  # folder of the sweep; default infoprompt-runs/sweep-TASK
     json:bool=False,  # print one JSON object
+    **rows,  # see `row_options`
 ):
     "Train all combinations of settings and seeds. Results, the best prompt and a map of the scores are written."
     from infoprompt.show.explore import html_page, show
     from infoprompt.base.files import launched, write_whole
+    from infoprompt.command.runs import folder_of, task_of
     from infoprompt.method.peers import PEERS
     from infoprompt.study.sweeps import fig_sweep, over_seeds, sweep as run
-    from infoprompt.data.tasks import get_task
-    folder = Path(out or f"infoprompt-runs/sweep-{task.replace('/', '-')}")
+    task, folder = task_of(rows), Path(out) if out else folder_of(rows, "sweep-")
     chosen = dict(inits=init and listed(init, str), lrs=lr and listed(lr, float))
     try:
-        table, best = run(task, encoder, shots or None, data, epochs, batch_size, folder, budget, progress=not json,
-                          betas=listed(beta, float), gammas=listed(gamma, float), n_prompts=listed(n_prompt, int),
-                          ks=listed(k, int), seeds=range(seeds), rep_negatives=negatives, preset=preset,
-                          data_seed=0 if negatives in PEERS else None, **{k: v for k, v in chosen.items() if v})
+        table, best = run(task, rows["encoder"], rows["shots"] or None, rows["data"], epochs, batch_size, folder,
+                          budget, progress=not json, betas=listed(beta, float), gammas=listed(gamma, float),
+                          n_prompts=listed(n_prompt, int), ks=listed(k, int), seeds=range(seeds), preset=preset,
+                          rep_negatives=negatives, data_seed=0 if negatives in PEERS else None,
+                          **{k: v for k, v in chosen.items() if v})
     except (KeyboardInterrupt, OSError) as stop:
         if not (folder/"sweep.json").is_file(): raise
         said, code = last_words(stop, folder, "the same command goes on", chosen)
@@ -195,7 +187,7 @@ def sweep(
         leave(said, code)
     if json: print_json(out=str(folder), rows=table.to_dict("records"), best=best.settings)
     if not launched().is_main_process: return
-    score = f"test_{(metric := get_task(task).metrics[0])}"
+    score = f"test_{(metric := task.metrics[0])}"
     if table[score].isna().all():
         leave(f"all runs diverged: the table in {folder} says when; lower --lr, --beta or --gamma", 1)
     best.save_pretrained(folder/"best")

@@ -17,7 +17,7 @@ from ..base.checks import InputError
 from ..base.endings import Stopped, uninterrupted
 from ..base.files import launched, owned, packed, read_whole, write_whole
 from ..core import InfoPromptModel, majority, most_probable
-from ..data.sources import read_splits
+from ..data.sources import read_splits, type_counts
 from ..data.tables import TABLES, parsed, split_lines, text_of
 from ..data.tasks import as_rows, get_task, infer_task, load_data
 from ..engine.masks import kept
@@ -61,10 +61,12 @@ WRITTEN = ("run.json", "checkpoint", "prompt.safetensors", "config.json", "READM
 # %% ../../nbs/reference/command/runs.ipynb #063580b2
 def folder_of(
     options:dict,  # the options of `train`
+    before:str="",  # what its name begins with
 ) -> Path:
     "Where a run goes by default."
     name = options["task"] or (Path(options["data"]).stem if options["data"] else "nano/sentiment")
-    return Path("infoprompt-runs")/(re.sub(r"[^\w.-]+", "-", name).strip(".-") or "data")
+    name = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "data"
+    return Path("infoprompt-runs")/f"{before}{name}"
 
 # %% ../../nbs/reference/command/runs.ipynb #4cd74c23
 def settle(
@@ -83,7 +85,7 @@ def settle(
     differ = [f"--{k.replace('_', '-')} is {saved[k]} there" for k in given if k in saved and saved[k] != options[k]]
     if differ: raise InputError(f"{str(folder)!r} holds a run with other settings ({'; '.join(differ)}): "
                                 "leave them out, or choose another --out")
-    return options | saved
+    return options | {k: v for k, v in saved.items() if k in options}
 
 # %% ../../nbs/reference/command/runs.ipynb #1644afb5
 def read_run(
@@ -172,16 +174,18 @@ def train_run(
     o:dict,  # options of `train`
     resume:bool,  # whether to go on from a checkpoint
     progress:bool,  # show a bar
-) -> tuple:  # model, scores by split and prompt, what the figure says; raises a `Stopped` once all is saved
+) -> tuple:  # model, scores by split and prompt, counts of names, what the figure says; a `Stopped` once all is saved
     "Train, judge and save."
     data, model = start(o)
-    splits = "validation", "test"
+    splits, names = ("validation", "test"), model.task.names
+    drawn = {s: type_counts(names, d["label"]) for s, d in data.items() if model.task.kind == "entities"}
+    counts = dict(type_counts=drawn) if drawn else {}
     found = {s: dict(majority=majority(model.task, data[s]["label"]), untrained=model.evaluate(data[s]))
              for s in splits}
     line = found["validation"]["majority"][model.task.metrics[0]]
     asked = {k: x for k, x in data["validation"][0].items() if k in ("text", "pair")}
     try:
-        with claimed(folder, o):
+        with claimed(folder, o | counts):
             model.fit(data["train"], data["validation"], o["epochs"], o["lr"],
                       o["batch_size"], o["seed"], o["order_seed"], checkpoint=folder/"checkpoint", resume=resume,
                       progress=progress)
@@ -191,7 +195,7 @@ def train_run(
         raise
     for s in splits: found[s]["trained"] = model.evaluate(data[s])
     model.scores = {s: found[s]["trained"] for s in splits} | {p: found["test"][p] for p in ("majority", "untrained")}
-    return model, found, save_run(folder, model, line, asked)
+    return model, found, counts, save_run(folder, model, line, asked)
 
 # %% ../../nbs/reference/command/runs.ipynb #4997360e
 def prune_run(

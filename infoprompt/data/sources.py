@@ -11,6 +11,7 @@ import re, sys, tempfile, warnings
 from collections import Counter
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -123,6 +124,27 @@ def read_splits(
     if _is_hub_id(name): return _read_hub(name)
     raise InputError(f"no file or folder {name!r}: check the path, or give a hub id such as nyu-mll/glue:rte")
 
+# %% ../../nbs/reference/data/sources.ipynb #ace00004
+def _ace_row(row, where, kind):
+    def need(name, fits, wanted):
+        value = row.get(name)
+        wrong = value if not isinstance(value, list) else next((v for v in value if not fits(v)), fits)
+        if wrong is not fits: raise InputError(f"{where}: {name!r} holds {brief(wrong)}: give {wanted}")
+        return len(value)
+    is_text = lambda v: isinstance(v, str) and bool(v.strip())
+    is_name = lambda v: isinstance(v, str) and v.split() == [v]
+    if not is_name(doc := row.get("doc")): raise InputError(f"{where}: 'doc' is {brief(doc)}: give the document's id")
+    words = need("tokens", is_text, "a list of words")
+    triple = lambda v: isinstance(v, list) and [*map(type, v)] == [int, int, str]
+    n = need("entities", lambda v: triple(v) and 0 <= v[0] < v[1] <= words and is_name(v[2]),
+             f"a list of [first word, word after the last, type], words from 0 to {words}, no space in the type")
+    if kind == "entities": return row
+    need("relations", lambda v: triple(v) and v[0] != v[1] and {v[0], v[1]} <= {*range(n)} and is_text(v[2]),
+         f"a list of [number of the first entity, number of the second, type], with numbers from 0 to {n - 1}")
+    if twice := [p for p, times in Counter((a, b) for a, b, _ in row["relations"]).items() if times > 1]:
+        raise InputError(f"{where}: the entities {twice[0][0]} and {twice[0][1]} have two relations: leave one")
+    return row
+
 # %% ../../nbs/reference/data/sources.ipynb #ace00002
 def read_ace(
     folder,  # with ace.jsonl, train.txt, validation.txt and test.txt
@@ -130,29 +152,44 @@ def read_ace(
 ):  # a DatasetDict with tokens and tags, or with sentence and relation; raises InputError
     "Splits of an ACE2005 that you have converted yourself."
     from datasets import Dataset, DatasetDict
+    make = dict(entities=_ace_tags, relation=_ace_pairs).get(kind)
+    if not make: raise InputError(f"kind is {brief(kind)}: choose 'entities' or 'relation'")
     folder, names = Path(folder), ("train", "validation", "test")
     if missing := [f for f in ("ace.jsonl", *(f"{n}.txt" for n in names)) if not (folder/f).is_file()]:
         raise InputError(f"no {', '.join(missing)} in {str(folder)!r}: ACE2005 is licensed (LDC2006T06), so convert "
                          "your own copy as infoprompt.data.sources.read_ace says")
-    columns = read_table(folder/"ace.jsonl")
-    rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
     documents = {n: {*text_of((folder/f"{n}.txt").read_bytes(), f"{n}.txt").split()} for n in names}
-    make = _ace_tags if kind == "entities" else _ace_pairs
-    found = lambda n: ((i, row) for i, row in enumerate(rows, 1) if row["doc"] in documents[n])
-    parts = {n: [r for i, row in found(n) for r in make(row, f"ace.jsonl line {i}")] for n in names}
+    if twice := [d for d, times in Counter(d for own in documents.values() for d in own).items() if times > 1]:
+        raise InputError(f"document {min(twice)!r} is in more than one of {', '.join(f'{n}.txt' for n in names)}: "
+                         "leave it in one")
+    columns, parts, left = read_table(folder/"ace.jsonl"), {n: [] for n in names}, Counter()
+    for i, values in enumerate(zip(*columns.values()), 1):
+        row = _ace_row(dict(zip(columns, values)), f"ace.jsonl row {i}", kind)
+        for n in names: parts[n] += make(row, left) if row["doc"] in documents[n] else []
+    if empty := [n for n in names if not parts[n]]:
+        raise InputError(f"ace.jsonl has no row of the documents in {empty[0]}.txt: write ids of 'doc' there")
+    told = ", ".join(f"{what} ({n})" for what, n in left.items())
+    if told: warnings.warn(f"{folder/'ace.jsonl'}: left out are {told}", InputWarning, stacklevel=2)
     return DatasetDict({n: Dataset.from_list(part) for n, part in parts.items()})
 
 # %% ../../nbs/reference/data/sources.ipynb #ace00003
-def _ace_tags(row, where):
-    try: return [dict(tokens=row["tokens"], tags=tags_of(row["entities"], len(row["tokens"])))]
-    except InputError as e: raise InputError(f"{where}: {e}") from None
+def _ace_tags(row, left):
+    kept = []
+    for a, b, kind in sorted(row["entities"], key=lambda e: e[0] - e[1]):
+        if all(b <= c or d <= a for c, d, _ in kept): kept.append((a, b, kind))
+    if n := len(row["entities"]) - len(kept): left["entities that share words with a kept one"] += n
+    return [dict(tokens=row["tokens"], tags=tags_of(kept, len(row["tokens"])))]
 
-def _ace_pairs(row, where):
+def _ace_pairs(row, left):
     known = {(a, b): kind for a, b, kind in row["relations"]}
-    words, places = joined_words(row["tokens"])
+    (words, places), found = joined_words(row["tokens"]), []
     at = [(places[a][0], places[b - 1][1]) for a, b, _ in row["entities"]]
-    pairs = [(i, j) for i in range(len(at)) for j in range(len(at)) if i != j]
-    return [dict(sentence=mark(words, at[i], at[j], where), relation=known.get((i, j), "none")) for i, j in pairs]
+    for pair in permutations(range(len(at)), 2):
+        (a, b), (c, d) = (at[i] for i in pair)
+        if b <= c or d <= a:
+            found.append(dict(sentence=mark(words, (a, b), (c, d)), relation=known.get(pair, "none")))
+        else: left.update(["pairs of entities that share words", *["their relations"] * (pair in known)])
+    return found
 
 # %% ../../nbs/reference/data/sources.ipynb #b81c3330
 def check_texts(

@@ -57,6 +57,14 @@ def f1_of(
     precision, recall = (right / n if n else 0. for n in (said, true))
     return dict(precision=precision, recall=recall, f1=2 * right / (said + true) if said + true else 0.)
 
+# %% ../../nbs/reference/data/spans.ipynb #5a00000e1
+def _rows_of(values, what):
+    try: rows = [*values]
+    except TypeError: raise InputError(f"the {what} tags are {brief(values)}: give each row a list of tags") from None
+    if wrong := next((i for i, row in enumerate(rows, 1) if not hasattr(row, "__len__") or isinstance(row, str)), 0):
+        raise InputError(f"row {wrong}: the {what} tags are {brief(rows[wrong - 1])}: give a list with a tag a word")
+    return rows
+
 # %% ../../nbs/reference/data/spans.ipynb #5a00000f
 def scores(
     true,  # rows of tags
@@ -65,6 +73,7 @@ def scores(
     by_type:bool=False,  # one row a type as well
 ):  # dict of precision, recall, f1; with by_type a DataFrame with counts; raises InputError
     "Entity F1: a span counts if its words and its type are right (CoNLL, WNUT-17)."
+    true, said = _rows_of(true, "true"), _rows_of(said, "predicted")
     if len(true) != len(said): raise InputError(f"{len(said)} rows of predicted tags for {len(true)}: give one each")
     right, found, there = Counter(), Counter(), Counter()
     for row, (one, other) in enumerate(zip(true, said), 1):
@@ -100,10 +109,14 @@ def relation_scores(
     other:str="Other",  # the name that is no relation; raises InputError for a name or an id that is unknown
 ) -> dict:  # macro_f1 (official: over the relations in `true`), micro_f1 (directed, without `other`)
     "The score of SemEval-2010 Task 8, and the micro F1 that other papers print."
+    for what, given in (("true", true), ("predicted", said)):
+        if not isinstance(given, dict): raise InputError(f"the {what} relations are {brief(given)}: give a dict by id")
+        if wrong := [key for key, name in given.items() if not isinstance(name, str)]:
+            raise InputError(f"the {what} relation of {brief(wrong[0])} is {brief(given[wrong[0]])}: give its name")
     if unknown := {*map(undirected, [*true.values(), *said.values()])} - {*relations, other}:
         raise InputError(f"{brief(min(unknown))} is no relation: use {', '.join(relations)} or {other}")
-    if strange := said.keys() - true.keys():
-        raise InputError(f"prediction for {brief(min(strange))}, which has no true relation: use the ids of the data")
+    if strange := [key for key in said if key not in true]:
+        raise InputError(f"prediction for {brief(strange[0])}, which has no true relation: use the ids of the data")
     pairs = [(name, said.get(key, other)) for key, name in true.items()]
     def counts(kind):
         right = sum(a == b and undirected(a) == kind for a, b in pairs)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 
 from ..base.checks import InputError, InputWarning, brief, check
-from .kinds import (KINDS, METRICS, OPTIONAL, bio_words, classes_of, kind_for, label_names,
-                                   metrics_for, named_words, row_texts)
+from .kinds import (KINDS, METRICS, OPTIONAL, bio_words, check_tags, classes_of, kind_for, label_names,
+                                   metrics_for, named_rows, named_words, row_texts)
 from .labels import counted, has_labels, kind_of, label_values
 from .sources import few_sentences, few_shot, hold_out, is_hub, read_splits
 from .tables import as_columns, columns_of, pick_rows
@@ -54,6 +54,7 @@ class Task:
             put("verbalizer", named_words(self.verbalizer or {}))
             put("template", self.template or _USUAL[self.kind])
             _check_columns(self.columns)
+            if self.kind == "entities": check_tags(self.verbalizer)
             put("metrics", metrics_for(self))
         except InputError as e: raise InputError(f"task {self.name!r}: {e}") from None
 
@@ -172,7 +173,7 @@ def _split(task, raw):
     return pick_rows(train, keep), None, pick_rows(train, held)
 
 # %% ../../nbs/reference/data/tasks.ipynb #2c96f3d0
-def _dataset(task, columns, kind):
+def _dataset(task, columns, kind, split):
     from datasets import ClassLabel, Dataset, Features, List, Value
     text, label, values = Value("string"), ClassLabel(names=list(task.names)), columns["label"]
     kinds = {c: List(text) if c == "words" else text for c in _kept(task)}
@@ -181,7 +182,8 @@ def _dataset(task, columns, kind):
         names = label_values(task, kind)
         types = {str: "string", int: "int64", float: "float64", bool: "bool"}
         label, values = Value(types[type(names[0])]), [names[y] for y in values]
-    return Dataset.from_dict(columns | {"label": values}, Features(kinds | {"label": label, "idx": Value("int64")}))
+    return Dataset.from_dict(columns | {"label": values}, Features(kinds | {"label": label, "idx": Value("int64")}),
+                             split=split)
 
 # %% ../../nbs/reference/data/tasks.ipynb #7a5ce003
 def _warn_of_repeats(task, train, test):
@@ -213,7 +215,7 @@ def load_data(
     parts = (train, held) if shots is None and held else [pick_rows(train, r) for r in rows]
     _warn_of_repeats(task, parts[0], test)
     kind, names = kind_of(train["label"]), ("train", "validation", "test")
-    return DatasetDict({k: _dataset(task, p, kind) for k, p in zip(names, (*parts, test))})
+    return DatasetDict({k: _dataset(task, p, kind, k) for k, p in zip(names, (*parts, test))})
 
 # %% ../../nbs/reference/data/tasks.ipynb #7b7dae4d
 def infer_task(
@@ -286,7 +288,7 @@ def as_rows(
             raise InputError(f"the rows have no {wanted}: they hold {_list(given)}")
     rows = row_texts(task, given, gaps=gaps)
     if labels: rows |= _given(task, given, rows.get("words"))
-    return [dict(zip(rows, values)) for values in zip(*rows.values())]
+    return named_rows([dict(zip(rows, values)) for values in zip(*rows.values())], data)
 
 # %% ../../nbs/reference/data/tasks.ipynb #8f593b22
 def measure(

@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from ..data.spans import RELATIONS, relation_scores, undirected
+from ..data.spans import RELATIONS, relation_scores, spans_of, undirected
 from ..show.figures import COLOURS, GREY, as_list, quiet, say
 from ..show.weights import t_interval
 
@@ -26,7 +26,7 @@ def fig_answers(
     answers:dict,  # who answers -> rows of tags
     words:list,  # rows of words
 ) -> go.Figure:
-    "Sentences with their names coloured, a line for each who answers."
+    "Sentences with their names coloured and in boxes, a line for each who answers."
     lines = [line for i, row in enumerate(words)
              for line in (*((who, row, tags[i]) for who, tags in answers.items()), ("", [], []))][:-1]
     most, codes = max(map(len, words)), list(TYPES)
@@ -40,14 +40,18 @@ def fig_answers(
     keys = [go.Scatter(x=[None], y=[None], mode="markers", name=kind or "no name",
                        marker=dict(color=colour, symbol="square", size=11)) for kind, colour in TYPES.items()]
     fig = quiet(go.Figure([cells, *keys]), 130 + 26 * len(lines))
+    for i, (_, _, tags) in enumerate(lines):
+        for a, b, _ in spans_of(tags):
+            fig.add_shape(type="rect", x0=a - .46, x1=b - .54, y0=i - .44, y1=i + .44,
+                          line=dict(color="#000000", width=1))
     fig.update_xaxes(visible=False, fixedrange=True)
     fig.update_yaxes(tickvals=at, ticktext=[who for who, *_ in lines], autorange="reversed",
                      showgrid=False, fixedrange=True, automargin=True)
     first, *others = answers
     wrong = {who: sum(answers[who][i] != answers[first][i] for i in range(len(words))) for who in others}
     says = "Of {n:d} sentences, " + " and ".join(f"{who} gets {{w{i}:d}} wrong" for i, who in enumerate(others))
-    return say(fig, says, "Words in cells, coloured by the type of name, a line for each answer. " + says, n=len(words),
-               **{f"w{i}": w for i, w in enumerate(wrong.values())})
+    drawn = "Words in cells, coloured by the type of name, each name in a box of its own, a line for each answer. "
+    return say(fig, says, drawn + says, n=len(words), **{f"w{i}": w for i, w in enumerate(wrong.values())})
 
 # %% ../../nbs/10_relations_entities.ipynb #10000032
 def in_two(

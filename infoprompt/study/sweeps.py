@@ -10,6 +10,7 @@ __all__ = ['SEEDS', 'JUDGES', 'VARIED', 'paired', 'chance_gaps', 'is_clear', 'fa
 # %% ../../nbs/08_sweeps.ipynb #acdcb474
 import math
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..base.checks import LONGEST, InputError, check
 from ..base.endings import Diverged
 from ..base.files import by_main, claim, launched, owned, packed, parquet, read_whole, write_whole
 from ..core import InfoPromptModel
-from ..data.tasks import get_task, load_data
+from ..data.tasks import TASKS as KNOWN, get_task, load_data
 from ..engine.feeds import Rows, alike
 from ..engine.population import Population, bytes_of_row, chunks, judge, train_population
 from ..method.encoders import Encoder
@@ -163,8 +164,9 @@ def sweep(
         raise InputError("several processes share a sweep through its folder: give out=...")
     with owned(out, process):
         files = by_main(process, partial(claim, Path(out), dict(
-            runs=runs, task=task.name, encoder=encoder.fingerprint, shots=shots, epochs=epochs, batch_size=batch_size,
-            mixed_precision=mixed_precision, parts=[len(p) for p in parts]))) if out else None
+            runs=runs, task=task.name if KNOWN.get(task.name) == task else asdict(task), encoder=encoder.fingerprint,
+            shots=shots, epochs=epochs, batch_size=batch_size, mixed_precision=mixed_precision,
+            parts=[len(p) for p in parts]))) if out else None
         if progress and process.is_main_process:
             print(f"{len(runs)} runs in {len(parts)} parts of up to {max(map(len, parts))} ({budget:g} GB)")
         for i, part in list(enumerate(parts))[process.process_index::process.num_processes]:

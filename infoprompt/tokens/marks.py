@@ -10,6 +10,7 @@ import re
 from operator import index
 
 from ..base.checks import InputError, brief
+from .words import MARK, even_marks
 
 # %% ../../nbs/reference/tokens/marks.ipynb #3a17e006
 MARKS = "<e1>", "</e1>", "<e2>", "</e2>"
@@ -46,9 +47,15 @@ def entities(
 def _place(text, entity, name, where):
     if isinstance(entity, str):
         if not entity.strip(): raise InputError(f"{where}: {name} is empty: name a word of the text")
-        if (times := text.count(entity)) == 1: return text.index(entity), text.index(entity) + len(entity)
-        raise InputError(f"{where}: {name} {brief(entity)} stands {times} times in the text: give its offsets "
-                         f"(start, end), or mark it as <{name}>...</{name}>")
+        letter, sought = rf"[\w{MARK}]", even_marks(entity)
+        at_word = lambda look, sign: f"({look}{letter})" * bool(re.match(letter, sign))  # no letter on that side
+        whole = at_word("?<!", sought[0]) + re.escape(sought) + at_word("?!", sought[-1])
+        places = [m.span() for m in re.finditer(whole, even_marks(text))]
+        found = [place for place in places if text[slice(*place)] == entity]
+        if len(found) == 1: return found[0]
+        stands = f"stands {len(found)} times in the text" if found or entity not in text else "is only part of a word"
+        raise InputError(f"{where}: {name} {brief(entity)} {stands}: give its offsets (start, end), or mark it as "
+                         f"<{name}>...</{name}>")
     try: start, end = map(index, entity)
     except (TypeError, ValueError):
         raise InputError(f"{where}: {name} is {brief(entity)}: give a word of the text or (start, end)") from None
@@ -90,9 +97,10 @@ def read_marked(
     if whole and len(whole) <= room: return whole
     first, *one, middle, a, b, c, last = _tokens(parts(text, where), tokens, learned)
     one, two = sum(one, []), [*a, *b, *c]
-    if (left := room - len(one) - len(two)) < 0:
-        raise InputError(f"{where}: its entities have {len(one) + len(two)} tokens with their marks, and {room} fit: "
-                         "mark shorter ones")
+    need = len(one) + len(two)
+    if (left := room - need) < 0:
+        raise InputError(f"{where}: its entities have {need} tokens with their marks, and {max(room, 0)} fit: mark "
+                         "shorter ones")
     middle = middle if len(middle) <= left else middle[:left - left // 2] + middle[len(middle) - left // 2:]
     left -= len(middle)
     before = min(len(first), max(left // 2, left - len(last)))
