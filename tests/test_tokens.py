@@ -58,6 +58,10 @@ def test_marks_with_mistakes_name_row_and_fix(said, text):
     fails(f"row 2.*{said}", load_data, "semeval", data=frame)
 
 
+def test_an_entity_may_stand_among_letters_where_a_script_writes_no_spaces():
+    assert mark("我住在北京", "北京", "我") == "<e2>我</e2>住在<e1>北京</e1>"
+
+
 def test_marks_may_come_in_either_order_and_without_spaces():
     assert entities("<e2>b c</e2>, un<e1>a</e1>ble") == dict(e1="a", e2="b c")
     assert "".join(parts(GOOD)) == GOOD

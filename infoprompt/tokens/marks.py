@@ -48,7 +48,8 @@ def _place(text, entity, name, where):
     if isinstance(entity, str):
         if not entity.strip(): raise InputError(f"{where}: {name} is empty: name a word of the text")
         letter, sought = rf"[\w{MARK}]", even_marks(entity)
-        at_word = lambda look, sign: f"({look}{letter})" * bool(re.match(letter, sign))  # no letter on that side
+        spaced = lambda sign: sign.isdigit() or sign.lower() != sign.upper()  # others may write no spaces
+        at_word = lambda look, sign: f"({look}{letter})" * spaced(sign)  # no letter on that side
         whole = at_word("?<!", sought[0]) + re.escape(sought) + at_word("?!", sought[-1])
         places = [m.span() for m in re.finditer(whole, even_marks(text))]
         found = [place for place in places if text[slice(*place)] == entity]
