@@ -115,7 +115,7 @@ def main():
     for name in asked:
         notes = state / f"{name}.json"
         if notes.is_file() and json.loads(notes.read_text())["done"]: continue
-        if name in NEEDS and not NEEDS[name].is_dir():
+        if name in NEEDS and not NEEDS[name].exists():
             print(f"{name}: left out, for there is no {NEEDS[name]}")
             continue
         print(f"{name}: {known.get(name, 'not timed')}", flush=True)

@@ -4,7 +4,7 @@ python benchmarks/gpu.py [PIECE ...] [--encoders roberta-base roberta-large] [--
 python benchmarks/gpu.py --list
 
 table/ENCODER/TASK/SHOTS   RTE, MRPC, CoLA and SST-2 with 64 and 256 rows: the published weights and plain prompt
-                           tuning, five seeds each, trained as one population with K = 32, 1e-3 and 30 epochs
+                           tuning, five seeds of each as one population with K = 32, 1e-3 and 30 epochs
 speed/ENCODER              runs per second of such a population against PEFT's prompt tuning, one run after another,
                            and the share of the card's own matrix speed that is reached
 cells                      the notebooks' cells that are marked for a GPU, their outputs stored
@@ -12,7 +12,8 @@ cells                      the notebooks' cells that are marked for a GPU, their
 An encoder is a hub id or a folder. Rows come from --data, a folder with one folder a task, else from the hub. --budget
 is the memory in GB that a part of a population may take beside the encoder: 12 suits a card with 16. Results go to
 benchmarks/results/gpu.jsonl; a finished piece is not run again, and an unfinished table goes on where it was.
-Not run for this project so far. On a machine without a GPU it works too, but takes days.
+--list shows how many minutes a table takes at most, on a card that sustains 15 TFLOP/s in bf16: a quarter of what a
+T4 can do at its best. docs: nbs/reference/study/experiments.ipynb. Without a GPU it works too, but takes days.
 """
 import argparse
 import json
@@ -39,6 +40,7 @@ FILE = ROOT / "benchmarks/results/gpu.jsonl"
 TASKS, SHOTS, SEEDS, EPOCHS = ("rte", "mrpc", "cola", "sst2"), (64, 256), range(5), 30
 ARMS = [(.1, .05), (0., 0.)]
 BATCH, LENGTH, N_PROMPT, STEPS, MATRIX = 8, 128, 4, 20, 8192
+WEIGHTS, SUSTAINED, JUDGED = {"roberta-base": 85e6, "roberta-large": 302e6}, 15e12, 2000  # of layers; FLOP/s; test rows
 GPU = torch.cuda.is_available()
 DEVICE, PRECISION = torch.device("cuda" if GPU else "cpu"), "bf16"
 NOTEBOOKS = "nbs/02_model.ipynb", "nbs/reference/study/experiments.ipynb"
@@ -50,8 +52,16 @@ def pieces(encoders: list[str]) -> list[str]:
     return [*(f"speed/{e}" for e in encoders), *tables, "cells"]
 
 
+def minutes(piece: str) -> float:
+    "How long a table takes at most: all rows are full, and a weight costs two operations a token, forward and back."
+    _, encoder, _, shots = piece.split("/")
+    runs = len(ARMS) * len(SEEDS)
+    rows = runs * (EPOCHS * int(shots) * (2 + 1) + 2 * JUDGED)  # trained, then validated; tested before and after
+    return rows * 2 * LENGTH * WEIGHTS[encoder] / SUSTAINED / 60
+
+
 def table(encoder: str, task: str, shots: str, options) -> dict:
-    "Both arms and all seeds as one population; one row a run."
+    "Each arm's seeds as one population; one row a run."
     data, rows = options.data and str(Path(options.data) / task), []
     name = f"{Path(encoder).name}_{task}_{shots}"
     for beta, gamma in ARMS:
@@ -180,11 +190,13 @@ def main():
     parser.add_argument("--encoders", nargs="+", default=["roberta-base", "roberta-large"], help="hub ids or folders")
     parser.add_argument("--data", help="folder with one folder a task; default: the hub")
     parser.add_argument("--budget", type=float, default=12., help="GB that a part of a population may take")
-    parser.add_argument("--list", action="store_true", help="show the pieces, and which are done")
+    parser.add_argument("--list", action="store_true", help="show the pieces, their time, and which are done")
     options = parser.parse_args()
     names = pieces(options.encoders)
     if unknown := set(options.pieces) - set(names): parser.error(f"unknown: {', '.join(sorted(unknown))}; see --list")
-    if options.list: return print(*(f"{'done' if n in finished() else '    '}  {n}" for n in names), sep="\n")
+    known = lambda n: n.startswith("table") and n.split("/")[1] in WEIGHTS
+    long = lambda n: f"  (at most {minutes(n):.0f} minutes)" if known(n) else ""
+    if options.list: return print(*(f"{'done' if n in finished() else '    '}  {n}{long(n)}" for n in names), sep="\n")
     options.budget_folder = ROOT / "benchmarks/results/checkpoints_gpu"
     for piece in options.pieces or names:
         if piece in finished(): continue

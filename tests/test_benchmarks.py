@@ -215,7 +215,8 @@ def test_gaussian_bottleneck(script):
 @pytest.fixture
 def on_paper(tmp_path):
     "A random RoBERTa as a folder, and made-up rows of the tasks that need a GPU."
-    for task, columns in dict(rte=("sentence1", "sentence2"), cola=("sentence",)).items():
+    pair, one = ("sentence1", "sentence2"), ("sentence",)
+    for task, columns in dict(rte=pair, mrpc=pair, cola=one, sst2=one).items():
         (folder := tmp_path / "data" / task).mkdir(parents=True)
         for split in "train", "validation":
             told = lambda i, c: f"the film was {'good' if i % 2 else 'bad'} {i} {split} {c}"
@@ -229,18 +230,28 @@ def gpu(script, on_paper, *names, **changes):
     "benchmarks/gpu.py with random weights, on whatever this machine has."
     encoder, data = on_paper
     own = [name.replace("ENCODER", encoder) for name in names]
-    small = dict(TASKS=("rte", "cola"), SHOTS=(8,), SEEDS=range(2), EPOCHS=1, STEPS=1, MATRIX=32, LENGTH=24)
+    small = dict(SHOTS=(8,), SEEDS=range(2), EPOCHS=1, STEPS=1, MATRIX=32, LENGTH=24)
     return script("gpu", *own, "--encoders", encoder, "--data", data, **small | changes)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_tables_for_a_gpu(script, on_paper):
-    module, project = gpu(script, on_paper, "table/ENCODER/rte/8", "table/ENCODER/cola/8")
+    tasks = "rte", "cola", "mrpc", "sst2"
+    module, project = gpu(script, on_paper, *(f"table/ENCODER/{task}/8" for task in tasks))
     for _ in range(2): module.main()  # the second time nothing is left to do
-    rte, cola = map(json.loads, (project / "benchmarks/results/gpu.json").read_text().splitlines())
+    rte, cola, mrpc, sst2 = map(json.loads, (project / "benchmarks/results/gpu.json").read_text().splitlines())
     arms = [(b, g, s) for b, g in module.ARMS for s in range(2)]
     assert [(r["beta"], r["gamma"], r["seed"]) for r in rte["rows"]] == arms and rte["made"]["commit"]
     assert all(0 <= r["test_accuracy"] <= 1 for r in rte["rows"]) and "test_matthews" in cola["rows"][0]
+    assert len(mrpc["rows"]) == len(sst2["rows"]) == len(arms)
+
+
+def test_no_piece_for_a_gpu_takes_longer_than_25_minutes(script, capsys):
+    module, _ = script("gpu", "--list")
+    tables = [n for n in module.pieces(["roberta-base", "roberta-large"]) if n.startswith("table")]
+    assert len(tables) == 16 and 10 < max(map(module.minutes, tables)) <= 25
+    module.main()
+    assert "table/roberta-large/rte/256  (at most 2" in capsys.readouterr().out
 
 
 def test_speed_for_a_gpu(script, on_paper):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SLACK', 'ARM', 'RATES', 'SHOWN', 'BLOCKS', 'COMPARED', 'stored_grid', 'smoothed', 'arrival', 'mark_for', 'tuned',
            'raced', 'log_rank', 'race', 'pooled', 'primary', 'fig_phase', 'fig_gains', 'fig_primary', 'fig_spread',
-           'fig_race', 'own_marks', 'fig_rival', 'fig_twins']
+           'fig_race', 'own_marks', 'fig_rival', 'in_time', 'paid_rank', 'fig_paid', 'fig_twins']
 
 # %% ../../nbs/09_evidence.ipynb #c7ef91fd
 import numpy as np
@@ -268,6 +268,39 @@ def fig_rival(
     says = "{task}: in the median the run that set the mark needs {own}, an equal rival {other} (log-rank p = {p:.2g})"
     return say(fig, says, "Two lines of falling steps. " + says, task=short(task), p=log_rank(runs),
                own=_when(runs["plain"].median(), last), other=_when(runs["epochs"].median(), last))
+
+# %% ../../nbs/09_evidence.ipynb #09f00013
+def in_time(
+    epochs,  # paid by each run up to the mark; inf where it never arrives
+    last:int,  # epochs that a run has
+) -> np.ndarray:  # inf where a run pays for more
+    "Epochs with their price; who pays for more than a run's epochs counts as never there."
+    return np.where(np.asarray(epochs, float) <= last, epochs, np.inf)
+
+# %% ../../nbs/09_evidence.ipynb #09f00014
+def paid_rank(
+    paid,  # epochs to the mark, price included, one a run
+    other,  # of the runs to compare with
+    last:int=30,  # epochs of a run
+) -> float:  # p
+    "The log-rank test where a start has its price."
+    return log_rank(pd.DataFrame(dict(epochs=in_time(paid, last), plain=in_time(other, last), last=last)))
+
+# %% ../../nbs/09_evidence.ipynb #09f00015
+def fig_paid(
+    arms:dict,  # name -> epochs to the mark, price included, one a run; the first is the base
+    task:str,  # what to call it
+    last:int=30,  # epochs of a run
+) -> go.Figure:
+    "The share of the runs that are still above the mark, by the epochs that they have paid for."
+    arms = {name: in_time(paid, last) for name, paid in arms.items()}
+    (base, plain), (arm, paid) = arms.items()
+    says = ("{task}: half of the runs have reached the mark after {own} with {arm}, against {plain} with {base} "
+            "(log-rank p = {p:.2g})")
+    fig = _under_way(arms, last).update_xaxes(title="epochs, price included")
+    return say(fig, says, "Falling steps, one line an arm; what is left at the end never arrived. " + says, task=task,
+               arm=arm, base=base, own=_when(np.median(paid), last), plain=_when(np.median(plain), last),
+               p=paid_rank(paid, plain, last))
 
 # %% ../../nbs/09_evidence.ipynb #09a00001
 BLOCKS = {"0 to 4": slice(0, 5), "5 to 9": slice(5, 10), "10 to 14": slice(10, 15), "15 to 19": slice(15, 20),
