@@ -1,6 +1,6 @@
 """The runs behind the lesson on evidence, one small file a question.
 
-python benchmarks/evidence.py [forms critics more] [--tasks sentiment ...]
+python benchmarks/evidence.py [forms critics more again] [--tasks sentiment ...]
 
 Each question of `infoprompt.study.questions.QUESTIONS`: nano's five tasks, twenty seeds, 64 rows for 30 epochs where it
 says nothing else. A question's file is benchmarks/results/evidence_QUESTION.parquet, with command, commit and versions

@@ -41,13 +41,13 @@ def _forms():
     return [dict(betas=(1.,), gammas=(0.,), lrs=(1e-2,), seeds=range(20), acts="while stuck")]
 
 # %% ../../nbs/reference/study/questions.ipynb #563f4a4b
-def _more():
+def _more(seeds=range(20), lrs=(1e-3, 1e-2)):
     "Blocks of the question about 256 rows, for as many steps as 64 rows take in thirty epochs."
-    rows = dict(lrs=(1e-3, 1e-2), seeds=range(20), shots=256, epochs=8)
+    rows = dict(lrs=lrs, seeds=seeds, shots=256, epochs=8)
     return [dict(rows, betas=(beta,), gammas=(gamma,)) for beta, gamma in ((0., 0.), (.1, .05))]
 
 # %% ../../nbs/reference/study/questions.ipynb #4df23314
-QUESTIONS = dict(forms=_forms(), critics=_critics(), more=_more())
+QUESTIONS = dict(forms=_forms(), critics=_critics(), more=_more(), again=_more(range(20, 40), (1e-2,)))
 
 # %% ../../nbs/reference/study/questions.ipynb #3e9a23c2
 HOW = dict(shots=64, epochs=30, optimizer="adamw", acts="always")
