@@ -4,7 +4,6 @@ python benchmarks/ladder.py [--shots 64] [--tasks entailment sentiment ...] [--s
 
 Five tasks of nano, 64 rows, 30 epochs, K = 32, published weights, 20 seeds; a seed draws rows, start, order and noise.
 With `--shots 256`, four of the steps on 256 rows, for eight epochs: about as many steps of training as with 64 rows.
-So far that is stored for all tasks but paraphrase.
 The prompt is made from the un-prompted [CLS] state, as in the released code. Its faults live here, for no user should
 meet them: see `Released`. Two faults cannot be shown. K is 4 x the batch, which is the published 32 for batches of 8;
 and a head has two classes always, so `relation` keeps its six. A fault that a task cannot have (label words: only
