@@ -2,7 +2,7 @@
 
 python benchmarks/optimizers.py
 
-nano/sentiment, 64 shots, 10 epochs, 5 seeds of start and noise, one draw and order of the rows. AdamW at 1e-2;
+nano/sentiment, 64 shots, 10 epochs, 20 seeds of start and noise, one draw and order of the rows. AdamW at 1e-2;
 gradient descent at three rates, of which the reader takes the one with the lowest validation loss without terms. Writes
 one row a run to benchmarks/results/optimizers.json.
 """
@@ -18,7 +18,7 @@ from infoprompt.method.encoders import Encoder
 from infoprompt.engine.instruments import beside, felt
 from made import made, use_threads
 
-FILE, TASK, SEEDS = Path(__file__).resolve().parent / "results/optimizers.json", "nano/sentiment", range(5)
+FILE, TASK, SEEDS = Path(__file__).resolve().parent / "results/optimizers.json", "nano/sentiment", range(20)
 TERMS = {"none": dict(beta=0., gamma=0.), "published": dict(beta=.1, gamma=.05), "L_rep": dict(beta=.1, gamma=0.),
          "L_head": dict(beta=0., gamma=.05), "a thousandth": dict(beta=1e-4, gamma=5e-5)}
 RATES, EPOCHS = [("adamw", .01), *(("sgd", lr) for lr in (.1, 1., 10.))], 10

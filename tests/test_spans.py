@@ -70,3 +70,18 @@ def test_empty_rows_score_nothing():
 def test_a_tag_that_is_none_is_named(tags):
     with pytest.raises(InputError, match="tag 1 is"): spans_of(tags)
     with pytest.raises(InputError, match="row 2: tag 1 is"): scores([["O"], tags], [["O"], ["O"]])
+
+
+@pytest.mark.parametrize("call", [lambda: scores([None], [["O"]]), lambda: scores(None, [["O"]]),
+                                  lambda: relation_scores({1: None}, {}), lambda: relation_scores(["Other"], ["Other"])])
+def test_scores_of_nothing_say_what_to_give(call):
+    with pytest.raises(InputError, match="give two"): call()
+
+
+def test_the_official_score_is_the_mean_of_f1_and_not_f1_of_means():
+    true = dict(enumerate(["Cause-Effect(e1,e2)"] * 4 + ["Member-Collection(e1,e2)"] * 4))
+    said = {0: true[0], **{i: true[4] for i in range(4, 8)}, 1: "Other", 2: "Other", 3: "Other"}
+    one = 2 * 1 * .25 / (1 + .25)  # precision 1, recall 1/4
+    found = relation_scores(true, said)
+    assert found["macro_f1"] == pytest.approx((one + 1) / 2) and found["micro_f1"] == pytest.approx(2 * 5 / (5 + 8))
+    assert found["macro_f1"] != pytest.approx(2 * 1 * .625 / 1.625), "precision and recall of the means"

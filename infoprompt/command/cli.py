@@ -93,8 +93,8 @@ def report(
          "infoprompt train --encoder roberta-large --task rte --shots 256",
          "infoprompt train --encoder minilm --data reviews.csv --text review --label stars --shots 64",
          "infoprompt train --data pairs.jsonl --text question --text answer --word yes=right --word no=wrong",
-         "infoprompt train --data my.conll --encoder minilm --head-init probe --out names",
-         "infoprompt train --data links.csv --text sentence --text first --text second --label relation",
+         "infoprompt train --data my.conll --encoder minilm --head-init probe --shots 32 --out names",
+         "infoprompt train --data my.csv --text sentence --text first --text second --label relation --shots 16",
          "infoprompt train --resume --out infoprompt-runs/nano-sentiment")
 def train(
     ctx:typer.Context,
@@ -137,15 +137,16 @@ def train(
     with owned(folder, process := launched()):
         options = by_main(process, partial(settle, folder, options, given, resume))
         check_options(options, train, f" in {str(folder/'run.json')!r}" if resume else "")
-        try: model, found, says = train_run(folder, options, resume, not json)
+        try: model, found, says, counts = train_run(folder, options, resume, not json)
         except (KeyboardInterrupt, OSError, Diverged) as stop:
             if not (folder/"run.json").is_file(): raise
             again = f"go on with: infoprompt train --resume --out {folder}"
             said, code = last_words(stop, folder, again, options)
             if json: print_json(out=str(folder), stopped=said)
             leave(said, code)
-    if json: return print_json(task=model.task.name, out=str(folder), options=options, scores=found)
+    if json: return print_json(task=model.task.name, out=str(folder), options=options, scores=found, names=counts)
     print(aligned(score_table(found)))
+    if counts: print(aligned([dict(names=split) | own for split, own in counts.items()]))
     print(f"{says}\nwrote {folder}: {', '.join(f for f in WRITTEN if (folder/f).is_file())}; "
           f"look at {folder/'convergence.html'}, use it with: infoprompt predict {folder} TEXT")
 
@@ -153,12 +154,17 @@ def train(
 @command("infoprompt sweep", "infoprompt sweep --beta 0,0.1,1 --gamma 0,0.05 --seeds 10",
          "infoprompt sweep --task nano/entailment --init vocab,informed --lr 0.001,0.01 --epochs 10",
          "infoprompt sweep --negatives population --k 4 --seeds 5 --gamma 0",
-         "infoprompt sweep --encoder minilm --task sst2 --data my-sst2-folder --beta 0,0.1 --seeds 5 --budget 8")
+         "infoprompt sweep --encoder minilm --task sst2 --data my-sst2-folder --beta 0,0.1 --seeds 5 --budget 8",
+         "infoprompt sweep --data my.csv --text sentence --text first --text second --label relation --shots 16")
 def sweep(
     *,
-    task:str="nano/sentiment",  # a name that `infoprompt tasks` lists
+    task:str|None=None,  # a name that `infoprompt tasks` lists; default nano/sentiment, or made from --data
     encoder:str="nano",  # nano, nano-wide, minilm, a folder, or a hub id such as roberta-large
-    data:str|None=None,  # where the task's rows are; default: the task's own
+    data:str|None=None,  # where the rows are, as for train; default: the task's own
+    text:list[str]|None=None,  # text column, as for train
+    label:str|None=None,  # label column of the data
+    word:list[str]|None=None,  # LABEL=WORD, as for train
+    kind:str|None=None,  # sentence, pair, relation or entities; default: by the columns
     shots:int=64,  # total number of training rows, and as many for validation; 0: all rows
     beta:str="0,0.1",  # weights of the representation loss
     gamma:str="0,0.05",  # weights of the head loss
@@ -180,11 +186,13 @@ def sweep(
     from infoprompt.base.files import launched, write_whole
     from infoprompt.method.peers import PEERS
     from infoprompt.study.sweeps import fig_sweep, over_seeds, sweep as run
-    from infoprompt.data.tasks import get_task
-    folder = Path(out or f"infoprompt-runs/sweep-{task.replace('/', '-')}")
+    from infoprompt.command.runs import folder_of, task_of
+    options = dict(task=task, data=data, text=text, label=label, word=word, kind=kind)
+    asked, usual = task_of(options), folder_of(options)
+    folder = Path(out or usual.with_name(f"sweep-{usual.name}"))
     chosen = dict(inits=init and listed(init, str), lrs=lr and listed(lr, float))
     try:
-        table, best = run(task, encoder, shots or None, data, epochs, batch_size, folder, budget, progress=not json,
+        table, best = run(asked, encoder, shots or None, data, epochs, batch_size, folder, budget, progress=not json,
                           betas=listed(beta, float), gammas=listed(gamma, float), n_prompts=listed(n_prompt, int),
                           ks=listed(k, int), seeds=range(seeds), rep_negatives=negatives, preset=preset,
                           data_seed=0 if negatives in PEERS else None, **{k: v for k, v in chosen.items() if v})
@@ -195,7 +203,7 @@ def sweep(
         leave(said, code)
     if json: print_json(out=str(folder), rows=table.to_dict("records"), best=best.settings)
     if not launched().is_main_process: return
-    score = f"test_{(metric := get_task(task).metrics[0])}"
+    score = f"test_{(metric := asked.metrics[0])}"
     if table[score].isna().all():
         leave(f"all runs diverged: the table in {folder} says when; lower --lr, --beta or --gamma", 1)
     best.save_pretrained(folder/"best")

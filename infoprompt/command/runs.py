@@ -17,7 +17,7 @@ from ..base.checks import InputError
 from ..base.endings import Stopped, uninterrupted
 from ..base.files import launched, owned, packed, read_whole, write_whole
 from ..core import InfoPromptModel, majority, most_probable
-from ..data.sources import read_splits
+from ..data.sources import read_splits, type_counts
 from ..data.tables import TABLES, parsed, split_lines, text_of
 from ..data.tasks import as_rows, get_task, infer_task, load_data
 from ..engine.masks import kept
@@ -172,8 +172,8 @@ def train_run(
     o:dict,  # options of `train`
     resume:bool,  # whether to go on from a checkpoint
     progress:bool,  # show a bar
-) -> tuple:  # model, scores by split and prompt, what the figure says; raises a `Stopped` once all is saved
-    "Train, judge and save."
+) -> tuple:  # model, scores by split and prompt, what the figure says, names of each type; raises a `Stopped`
+    "Train, judge and save; where training stops early, all is saved before the `Stopped` is raised."
     data, model = start(o)
     splits = "validation", "test"
     found = {s: dict(majority=majority(model.task, data[s]["label"]), untrained=model.evaluate(data[s]))
@@ -191,7 +191,9 @@ def train_run(
         raise
     for s in splits: found[s]["trained"] = model.evaluate(data[s])
     model.scores = {s: found[s]["trained"] for s in splits} | {p: found["test"][p] for p in ("majority", "untrained")}
-    return model, found, save_run(folder, model, line, asked)
+    counts = {s: type_counts(model.task.names, data[s]["label"]) for s in ("train", "validation")
+              if model.task.kind == "entities"}
+    return model, found, save_run(folder, model, line, asked), counts
 
 # %% ../../nbs/reference/command/runs.ipynb #4997360e
 def prune_run(

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'OPTIONAL', 'METRICS', 'kind_for', 'named_words', 'row_texts', 'classes_of', 'flat', 'label_names',
-           'bio_words', 'metrics_for']
+           'bio_words', 'tag_names', 'metrics_for']
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c170003
 import re
 from collections import Counter
+from operator import index
 
 import numpy as np
 
@@ -64,9 +65,29 @@ def named_words(
 def _related(text, e1, e2, where):
     if text is None: return None, None, None
     if not any(m in text for m in MARKS) and not (e1 is None and e2 is None): text = mark(text, e1, e2, where)
-    return text, *entities(text, where).values()
+    found = entities(text, where)
+    for name, given in dict(e1=e1, e2=e2).items():
+        if isinstance(given, str) and given.split() != found[name].split():
+            raise InputError(f"{where}: {name} is {brief(given)}, but the text marks {brief(found[name])}: leave one "
+                             "of the two out")
+    return text, *found.values()
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c17000a
+def _places(words, text, at, where):
+    if at is None:
+        places, end = [], 0
+        for word in words:
+            begin = text.find(word, end)
+            if begin < 0: raise InputError(f"{where}: the word {brief(word)} is not in the text, or not in its place: "
+                                           "give the words of the text in order, or leave the text out")
+            places, end = [*places, (begin, begin + len(word))], begin + len(word)
+        return places
+    try: places = [tuple(map(index, place)) for place in at]
+    except TypeError: places = []
+    if [text[p[0]:p[1]] for p in places if len(p) == 2 and 0 <= p[0] < p[1]] == words: return places
+    raise InputError(f"{where}: 'at' does not say where the words stand in the text: give (start, end) for each word, "
+                     "or leave it out")
+
 def _worded(words, text, at, where, gaps):
     if isinstance(words, str) or words is None and isinstance(text, str):
         text, words = (words if isinstance(words, str) else text), None
@@ -84,9 +105,8 @@ def _worded(words, text, at, where, gaps):
         if isinstance(word, str) and word.strip() and whole_characters(word): continue
         what = "empty" if plain(word) is None else f"{brief(word)}, which is no text"
         raise InputError(f"{where}: word {i} is {what}: correct it, or remove it with its tag")
-    whole, places = joined_words(words)
-    known = isinstance(text, str) and at is not None and [text[a:b] for a, b in at] == words
-    return words, text if known else whole, [tuple(p) for p in at] if known else places
+    if not isinstance(text, str): return words, *joined_words(words)
+    return words, text, _places(words, text, at, where)
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c17000b
 def row_texts(
@@ -137,10 +157,9 @@ def flat(
     return [y for label in labels for y in (label if isinstance(label, list) else [label])]
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c1700112
-def _check_tags(rows):
-    for i, row in enumerate(rows, 1):
-        if wrong := next((t for t in row if plain(t) is not None and not TAG.fullmatch(name_of(plain(t)))), None):
-            raise InputError(f"row {i}: {brief(wrong)} is no tag: tags are 'O', 'B-type' or 'I-type'")
+def _check_tags(tags, where=""):
+    if wrong := next((t for t in tags if plain(t) is not None and not TAG.fullmatch(name_of(plain(t)))), None):
+        raise InputError(f"{where}{brief(wrong)} is no tag: tags are 'O', 'B-type' or 'I-type'")
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c1700111
 def label_names(
@@ -150,7 +169,8 @@ def label_names(
     most:int=100,  # different labels
 ) -> list:  # in the order of their classes; raises InputError where they are too few or too many
     "The label names that data hold: in the data set's order, else by number or by letter; tags with `O` first."
-    if kind == "entities" and label not in columns.classes: _check_tags(columns[label])
+    if kind == "entities" and label not in columns.classes:
+        for i, row in enumerate(columns[label], 1): _check_tags(row, f"row {i}: ")
     values = flat(list(v) if isinstance(v, (tuple, np.ndarray)) else v for v in columns[label])
     values = [v for v in map(plain, values) if v is not None]
     names = list(dict.fromkeys(columns.classes.get(label) or map(name_of, values)))
@@ -168,11 +188,20 @@ def bio_words(
     names,  # tags
 ) -> dict:  # tag -> label words; raises InputError
     "Label words for tags: the type, in words; `O` is *nothing*."
-    if wrong := next((n for n in names if not TAG.fullmatch(n)), None):
-        raise InputError(f"{brief(wrong)} is no tag: tags are 'O', 'B-type' or 'I-type'")
+    _check_tags(names)
     types = list(dict.fromkeys(n[2:] for n in names if n != "O"))
     spoken = {t: re.sub("[-_]|(?<=[a-z])(?=[A-Z])", " ", t).lower() for t in types}
     return dict(O="nothing") | {f"{m}-{t}": "inside " * (m == "I") + spoken[t] for t in types for m in "BI"}
+
+# %% ../../nbs/reference/data/kinds.ipynb #4c170013
+def tag_names(
+    names,  # tags of a task
+):  # raises InputError
+    "Check that tags can describe names: `O`, and one that begins each type."
+    _check_tags(names)
+    if lacking := next((n for n in ("O", *(f"B{n[1:]}" for n in names if n[0] == "I")) if n not in names), None):
+        raise InputError(f"the tags have no {lacking!r}: give it a label word too")
+
 
 # %% ../../nbs/reference/data/kinds.ipynb #4c170015
 def _f1(task, true, said):

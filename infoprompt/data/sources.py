@@ -11,6 +11,8 @@ import re, sys, tempfile, warnings
 from collections import Counter
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import combinations, permutations
+from operator import index
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -130,29 +132,70 @@ def read_ace(
 ):  # a DatasetDict with tokens and tags, or with sentence and relation; raises InputError
     "Splits of an ACE2005 that you have converted yourself."
     from datasets import Dataset, DatasetDict
+    make = dict(entities=_ace_tags, relation=_ace_pairs).get(kind)
+    if make is None: raise InputError(f"kind {brief(kind)} is unknown: choose entities or relation")
     folder, names = Path(folder), ("train", "validation", "test")
     if missing := [f for f in ("ace.jsonl", *(f"{n}.txt" for n in names)) if not (folder/f).is_file()]:
         raise InputError(f"no {', '.join(missing)} in {str(folder)!r}: ACE2005 is licensed (LDC2006T06), so convert "
                          "your own copy as infoprompt.data.sources.read_ace says")
     columns = read_table(folder/"ace.jsonl")
-    rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    if missing := [c for c in _ACE[kind] if c not in columns]:
+        raise InputError(f"no line of ace.jsonl has {missing[0]!r}: give each line {', '.join(_ACE[kind])}")
+    rows = [_ace_checked(dict(zip(columns, values)), kind, f"ace.jsonl line {i}")
+            for i, values in enumerate(zip(*columns.values()), 1)]
     documents = {n: {*text_of((folder/f"{n}.txt").read_bytes(), f"{n}.txt").split()} for n in names}
-    make = _ace_tags if kind == "entities" else _ace_pairs
-    found = lambda n: ((i, row) for i, row in enumerate(rows, 1) if row["doc"] in documents[n])
-    parts = {n: [r for i, row in found(n) for r in make(row, f"ace.jsonl line {i}")] for n in names}
-    return DatasetDict({n: Dataset.from_list(part) for n, part in parts.items()})
+    for one, other in combinations(names, 2):
+        if both := documents[one] & documents[other]:
+            raise InputError(f"document {brief(min(both))} is in {one}.txt and in {other}.txt: leave it in one")
+    parts, left_out = {}, Counter()
+    for n in names:
+        made = [make(row) for row in rows if row["doc"] in documents[n]]
+        if not any(own for own, _ in made):
+            raise InputError(f"ace.jsonl holds no row of {n}.txt: check its document ids")
+        parts[n] = Dataset.from_list([r for own, _ in made for r in own])
+        left_out[kind] += sum(lost for _, lost in made)
+    if lost := left_out[kind]:
+        what = "entities that overlap a longer one" if kind == "entities" else "pairs of entities that overlap"
+        warnings.warn(f"{lost} {what} are left out", InputWarning, stacklevel=2)
+    return DatasetDict(parts)
+
 
 # %% ../../nbs/reference/data/sources.ipynb #ace00003
-def _ace_tags(row, where):
-    try: return [dict(tokens=row["tokens"], tags=tags_of(row["entities"], len(row["tokens"])))]
-    except InputError as e: raise InputError(f"{where}: {e}") from None
+_ACE = dict(entities=("doc", "tokens", "entities"), relation=("doc", "tokens", "entities", "relations"))
 
-def _ace_pairs(row, where):
+def _ace_checked(row, kind, where):
+    words = row["tokens"]
+    if not isinstance(row["doc"], str): raise InputError(f"{where}: doc is {brief(row['doc'])}: give the document's id")
+    if not isinstance(words, list) or not all(isinstance(w, str) and w.strip() for w in words):
+        raise InputError(f"{where}: tokens is {brief(words)}: give a list of words")
+    def triples(name, most, what):
+        try: found = [(index(a), index(b), kind) for a, b, kind in row[name]]
+        except (TypeError, ValueError): found = [(-1, -1, "")]
+        fits = lambda a, b: 0 <= a <= most and 0 <= b <= most and (a < b if name == "entities" else a != b)
+        if all(fits(a, b) and isinstance(kind, str) for a, b, kind in found): return found
+        raise InputError(f"{where}: {name} is {brief(row[name])}: give a list of [{what}], counted from 0")
+    row = row | dict(entities=triples("entities", len(words), "first word, word after the last, type"))
+    if kind == "entities": return row
+    found = triples("relations", len(row["entities"]) - 1, "number of the first entity, number of the second, type")
+    if len({ends[:2] for ends in found}) < len({*found}):
+        raise InputError(f"{where}: a pair of entities has two relations: leave one")
+    return row | dict(relations=found)
+
+def _ace_tags(row):
+    kept = []
+    for a, b, kind in sorted(row["entities"], key=lambda e: (e[0] - e[1], e[0])):
+        if all(b <= start or end <= a for start, end, _ in kept): kept.append((a, b, kind))
+    return [dict(tokens=row["tokens"], tags=tags_of(kept, len(row["tokens"])))], len(row["entities"]) - len(kept)
+
+def _ace_pairs(row):
     known = {(a, b): kind for a, b, kind in row["relations"]}
     words, places = joined_words(row["tokens"])
     at = [(places[a][0], places[b - 1][1]) for a, b, _ in row["entities"]]
-    pairs = [(i, j) for i in range(len(at)) for j in range(len(at)) if i != j]
-    return [dict(sentence=mark(words, at[i], at[j], where), relation=known.get((i, j), "none")) for i, j in pairs]
+    every = [*permutations(range(len(at)), 2)]
+    pairs = [(i, j) for i, j in every if at[i][1] <= at[j][0] or at[j][1] <= at[i][0]]
+    return [dict(sentence=mark(words, at[i], at[j]), relation=known.get((i, j), "none")) for i, j in pairs], (
+        len(every) - len(pairs)) // 2
+
 
 # %% ../../nbs/reference/data/sources.ipynb #b81c3330
 def check_texts(

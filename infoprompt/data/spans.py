@@ -65,6 +65,8 @@ def scores(
     by_type:bool=False,  # one row a type as well
 ):  # dict of precision, recall, f1; with by_type a DataFrame with counts; raises InputError
     "Entity F1: a span counts if its words and its type are right (CoNLL, WNUT-17)."
+    try: true, said = ([[*row] for row in rows] for rows in (true, said))
+    except TypeError: raise InputError("give two lists of rows, and in each row a tag for each word") from None
     if len(true) != len(said): raise InputError(f"{len(said)} rows of predicted tags for {len(true)}: give one each")
     right, found, there = Counter(), Counter(), Counter()
     for row, (one, other) in enumerate(zip(true, said), 1):
@@ -100,6 +102,8 @@ def relation_scores(
     other:str="Other",  # the name that is no relation; raises InputError for a name or an id that is unknown
 ) -> dict:  # macro_f1 (official: over the relations in `true`), micro_f1 (directed, without `other`)
     "The score of SemEval-2010 Task 8, and the micro F1 that other papers print."
+    if not all(isinstance(x, dict) and all(isinstance(name, str) for name in x.values()) for x in (true, said)):
+        raise InputError("give two dictionaries, id -> name of the relation")
     if unknown := {*map(undirected, [*true.values(), *said.values()])} - {*relations, other}:
         raise InputError(f"{brief(min(unknown))} is no relation: use {', '.join(relations)} or {other}")
     if strange := said.keys() - true.keys():

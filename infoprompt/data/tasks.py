@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 
 from ..base.checks import InputError, InputWarning, brief, check
 from .kinds import (KINDS, METRICS, OPTIONAL, bio_words, classes_of, kind_for, label_names,
-                                   metrics_for, named_words, row_texts)
+                                   metrics_for, named_words, row_texts, tag_names)
 from .labels import counted, has_labels, kind_of, label_values
 from .sources import few_sentences, few_shot, hold_out, is_hub, read_splits
 from .tables import as_columns, columns_of, pick_rows
@@ -52,6 +52,7 @@ class Task:
         try:
             put("kind", kind_for(self.kind, self.columns))
             put("verbalizer", named_words(self.verbalizer or {}))
+            if self.kind == "entities": tag_names(self.verbalizer)
             put("template", self.template or _USUAL[self.kind])
             _check_columns(self.columns)
             put("metrics", metrics_for(self))

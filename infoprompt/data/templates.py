@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from ..base.checks import InputError
+from ..base.checks import InputError, brief
 from ..tokens.marks import read_marked
 from ..tokens.words import pieces, word_tokens
 
@@ -125,8 +125,8 @@ def texts_of(
         tokens([r[n] for r in rows], room) for n in names))]
     again = {n: tokens([" " + r[n] for r in rows], room) for n in names if n != "text"}
     left = [room - sum(map(len, ids)) for ids in zip(*again.values())] or [room] * len(rows)
-    text = [read_marked(r["text"], tokens, n, marks == "learned", f"row {i}")
-            for i, (r, n) in enumerate(zip(rows, left), 1)]
+    text = [read_marked(r["text"], tokens, n, marks == "learned", f"the sentence {brief(r['text'])}")
+            for r, n in zip(rows, left)]
     return [dict(zip(("text", *again), ids)) for ids in zip(text, *again.values())]
 
 # %% ../../nbs/reference/data/templates.ipynb #9d13abc2

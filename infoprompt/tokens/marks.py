@@ -7,6 +7,7 @@ __all__ = ['MARKS', 'parts', 'entities', 'mark', 'read_marked']
 
 # %% ../../nbs/reference/tokens/marks.ipynb #3a17e003
 import re
+import unicodedata
 from operator import index
 
 from ..base.checks import InputError, brief
@@ -29,7 +30,8 @@ def parts(
     if found not in ([*MARKS], [*MARKS[2:], *MARKS[:2]]):
         raise InputError(f"{where} has marks that cross, or one inside the other ({' '.join(found)}): mark two "
                          "entities that stand apart")
-    if empty := next((mark for mark, inside in zip(found[::2], cuts[2::4]) if not inside.strip()), None):
+    blank = lambda text: all(unicodedata.category(c)[0] in "CZ" for c in text)
+    if empty := next((mark for mark, inside in zip(found[::2], cuts[2::4]) if blank(inside)), None):
         raise InputError(f"{where} has nothing between {empty} and its end: mark a word")
     return cuts
 
@@ -43,10 +45,21 @@ def entities(
     return dict(zip(("e1", "e2"), (one.strip(), two.strip()) if first == MARKS[0] else (two.strip(), one.strip())))
 
 # %% ../../nbs/reference/tokens/marks.ipynb #3a17e00d
+def _inside(text, at):
+    one, other = text[at - 1:at], text[at:at + 1]
+    joins = lambda c: c.isdigit() or c.lower() != c.upper()  # scripts without capitals may write no spaces
+    return joins(one) and joins(other)
+
 def _place(text, entity, name, where):
     if isinstance(entity, str):
         if not entity.strip(): raise InputError(f"{where}: {name} is empty: name a word of the text")
-        if (times := text.count(entity)) == 1: return text.index(entity), text.index(entity) + len(entity)
+        found = [m.span() for m in re.finditer(re.escape(entity), text)]
+        whole = [(a, b) for a, b in found if not _inside(text, a) and not _inside(text, b)]
+        if len(whole) == 1: return whole[0]
+        if found and not whole:
+            raise InputError(f"{where}: {name} {brief(entity)} stands only inside another word: name the whole word, "
+                             "or give its offsets (start, end)")
+        times = len(whole)
         raise InputError(f"{where}: {name} {brief(entity)} stands {times} times in the text: give its offsets "
                          f"(start, end), or mark it as <{name}>...</{name}>")
     try: start, end = map(index, entity)
@@ -91,7 +104,8 @@ def read_marked(
     first, *one, middle, a, b, c, last = _tokens(parts(text, where), tokens, learned)
     one, two = sum(one, []), [*a, *b, *c]
     if (left := room - len(one) - len(two)) < 0:
-        raise InputError(f"{where}: its entities have {len(one) + len(two)} tokens with their marks, and {room} fit: "
+        raise InputError(f"{where}: its entities have {len(one) + len(two)} tokens with their marks, and "
+                         f"{max(room, 0)} fit: "
                          "mark shorter ones")
     middle = middle if len(middle) <= left else middle[:left - left // 2] + middle[len(middle) - left // 2:]
     left -= len(middle)

@@ -7,12 +7,15 @@ __all__ = ['WORD', 'words_of', 'joined_words', 'word_tokens', 'pieces']
 
 # %% ../../nbs/reference/tokens/words.ipynb #3b17e003
 import re
+import unicodedata
 import warnings
 
 from ..base.checks import InputError, InputWarning, brief
 
 # %% ../../nbs/reference/tokens/words.ipynb #3b17e006
-WORD = re.compile(r"https?://\S+|[@#]?\w+(?:[-.'’]\w+)*|[^\w\s]")
+_ABOVE = "".join(c for c in map(chr, range(0x10000)) if unicodedata.category(c)[0] == "M") + "\u200c\u200d"
+_LETTER = f"[\\w{_ABOVE}]"  # accents and vowel signs that have a character of their own belong to the word
+WORD = re.compile(rf"https?://\S+|[@#]?{_LETTER}+(?:[-.'’]{_LETTER}+)*|[^\w\s][{_ABOVE}]*")
 
 # %% ../../nbs/reference/tokens/words.ipynb #3b17e007
 def words_of(
@@ -41,14 +44,18 @@ def word_tokens(
 ) -> list:  # for each row, a list of token ids for each word; raises InputError
     "Tokens of each word, at least one."
     every = [*dict.fromkeys(word for words in rows for word in words)]
-    read = dict(zip(every, tokens([" " + word for word in every], most) if every else ()))
+    read = dict(zip(every, tokens([" " + word for word in every], most + 1) if every else ()))
+    def told(found, what):
+        words, more = next(words for words in rows if found[0] in words), len(found) - 1
+        return (f"the sentence {brief(' '.join(words))}: {what} word {words.index(found[0]) + 1}, "
+                f"{brief(found[0])}" + f" (and {more} more like it)" * (more > 0))
     if dropped := [word for word, ids in read.items() if not ids]:
-        row, at = next((r, i) for r, words in enumerate(rows, 1) for i, w in enumerate(words, 1) if w == dropped[0])
-        said = f"row {row}: the tokenizer drops word {at}, {ascii(dropped[0])}"
+        said = told(dropped, "the tokenizer drops")
         if tokens.unknown is None: raise InputError(f"{said}, and has no unknown token: remove the word with its tag")
-        warnings.warn(f"{said} (and {len(dropped) - 1} others like it): read as the unknown token", InputWarning,
-                      stacklevel=2)
-    return [[read[word] or [tokens.unknown] for word in words] for words in rows]
+        warnings.warn(f"{said}: read as the unknown token", InputWarning, stacklevel=2)
+    if long := [word for word, ids in read.items() if len(ids) > most]:
+        warnings.warn(f"{told(long, f'only {most} tokens are read of')}", InputWarning, stacklevel=2)
+    return [[read[word][:most] or [tokens.unknown] for word in words] for words in rows]
 
 # %% ../../nbs/reference/tokens/words.ipynb #3b17e00e
 def pieces(
