@@ -279,7 +279,7 @@ def test_stored_labels_are_whole_and_within_their_limits():
     runs = pd.DataFrame(kept["runs"]).groupby(["task", "negatives", "beta"])
     for r in rows:
         one = runs.get_group((r["task"], r["negatives"], r["beta"]))
-        assert len(one) == 10 and one["last"].mean() == pytest.approx(r["mean"][-1], abs=1e-3)
+        assert len(one) == 20 and one["last"].mean() == pytest.approx(r["mean"][-1], abs=1e-3)
         assert max(r["mean"]) <= r["entropy"] and len(r["mean"]) == len(r["gain"]) == 31
         assert r["beta"] or not any(r["gain"])
         gaps = one["last"].to_numpy() - runs.get_group((r["task"], r["negatives"], 0))["last"].to_numpy()

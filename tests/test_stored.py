@@ -30,7 +30,8 @@ TIMES = {"nano_js.json", "population.json", "pruning_speed.json", "step_vs_peft.
          "times.json"}  # nothing to compare
 KEPT = {"nano_table_earlier.json"}  # on purpose, to stand beside today's table
 REMADE = {"nano_table.jsonl", "label_information.json", "optimizers.json", "bottleneck.json", "real_input.jsonl",
-          "ladder.parquet", "ladder_256.parquet", "starts.parquet", "starts_control.parquet", "real_terms.parquet",
+          "ladder.parquet", "ladder_256.parquet", "starts.parquet", "starts_control.parquet", "starts_again.parquet",
+          "real_terms.parquet",
           "real_terms_16.parquet", "relations_entities.jsonl", "pruning_transfer.json", "pruning_tuned.json",
           "pruning_harmful.json"}
 
@@ -139,10 +140,18 @@ def test_ladder_with_more_rows(script, monkeypatch):
     agree(new["curve"], old["curve"], False, .03, slice(3))
 
 
+def test_starts_asked_again(script):
+    table, starts = pd.read_parquet(RESULTS / "starts_again.parquet"), script("starts")
+    assert {*zip(table["arm"], table["seed"])} == {(arm, seed) for arm in starts.AGAIN for seed in range(20, 40)}
+    new = starts.piece("nano/entailment", "halving", Encoder("nano"), [23]).iloc[0]
+    old = table.query("task == 'nano/entailment' and arm == 'halving' and seed == 23").iloc[0]
+    assert abs(new["untrained"] - old["untrained"]) <= 1 / 64
+    agree(new["curve"], old["curve"], False, .01, slice(4))
+
+
 def test_starts_on_the_control(script, monkeypatch):
     table, starts = pd.read_parquet(RESULTS / "starts_control.parquet"), script("starts")
     assert table.attrs["encoder"] != table.attrs["nano"] and table.attrs["answers"]["relation"] < .3
-    if not starts.FOLDER.is_dir(): pytest.skip("no control encoder here: python benchmarks/control.py makes it")
     encoder = Encoder(starts.FOLDER)
     assert encoder.fingerprint["weights"] == table.attrs["encoder"]
     monkeypatch.setattr(starts, "SEEDS", [3])
