@@ -486,6 +486,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'infoprompt/engine/masks.py'),
                                          'infoprompt.engine.masks.cut_off': ( 'reference/engine/masks.html#cut_off',
                                                                               'infoprompt/engine/masks.py'),
+                                         'infoprompt.engine.masks.free_prompt': ( 'reference/engine/masks.html#free_prompt',
+                                                                                  'infoprompt/engine/masks.py'),
                                          'infoprompt.engine.masks.kept': ('reference/engine/masks.html#kept', 'infoprompt/engine/masks.py'),
                                          'infoprompt.engine.masks.slopes': ( 'reference/engine/masks.html#slopes',
                                                                              'infoprompt/engine/masks.py'),

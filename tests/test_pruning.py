@@ -12,7 +12,7 @@ from infoprompt.core import InfoPromptModel, InputError, load_data
 from infoprompt.engine.feeds import Rows
 from infoprompt.engine.masks import SCORES, cut_off, kept, slopes, wear
 from infoprompt.engine.population import Population, judge, train_population
-from infoprompt.study.pruning import LEVELS, again, removal, search, shares
+from infoprompt.study.pruning import LEVELS, again, informed, removal, search, shares
 from small import bits, new, resealed, same
 
 DATA = load_data("nano/sentiment", shots=16, seed=0)
@@ -311,3 +311,27 @@ def test_a_prompt_for_entities_can_be_pruned(tmp_path):
     assert int(small.prompt_mask.sum()) == 4 and torch.equal(again_read.prompt_mask, small.prompt_mask)
     assert torch.equal(again_read.prompt, small.prompt) and int((small.prompt != 0).sum()) == 4 * 16
     assert again_read.predict(data["test"].select(range(3))) == small.predict(data["test"].select(range(3)))
+
+
+@pytest.mark.parametrize("said, call", [
+    ("give a tensor of zeros and ones", lambda m: wear(m, None)), ("give a tensor", lambda m: wear(m, ["a", "b"])),
+    ("holds zeros and ones", lambda m: wear(m, [[.5], [1], [1], [1]])),
+    ("cut is 7, which does not divide", lambda m: slopes(m, DATA["train"], 7)),
+    ("cut is 0", lambda m: search(m, DATA["train"], DATA["validation"], cut=0, progress=False)),
+    ("level is 'words'", lambda m: shares(.5, 4, "words")), ("n_prompt is 0", lambda m: shares(.5, 0)),
+    ("cut is 0", lambda m: shares(.5, 4, cut=0)), ("there are no models", lambda m: removal([], DATA["test"]))])
+def test_what_cannot_be_a_mask_or_a_cut_is_said_in_one_line(trained, said, call):
+    with pytest.raises(InputError, match=said) as error: call(copy.deepcopy(trained))
+    assert "\n" not in str(error.value)
+
+
+def test_a_mask_may_be_bools_or_lists():
+    for mask in torch.tensor([[True], [False], [True], [True]]), [[1], [0], [1], [1]]:
+        wear(model := new(n_prompt=4), mask)
+        assert kept(model)["tokens"] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("look", [lambda m: slopes(m, DATA["train"]), lambda m: removal([m], DATA["test"]),
+                                  lambda m: informed(m, DATA["test"])])
+def test_tokens_of_an_instance_prompt_cannot_be_looked_at(look):
+    with pytest.raises(InputError, match="an instance prompt cannot be pruned"): look(new(prompt="instance"))

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from ..base.checks import InputError, check
 from ..data.answers import per_row
 from ..engine.feeds import Rows
-from ..engine.masks import kept, masked, wear
+from ..engine.masks import free_prompt, kept, masked, wear
 from ..engine.population import Population, all_logits, judge, train_population
 from ..show.figures import COLOURS, GREY, as_list, quiet, say
 from ..show.weights import TASKS, t_interval
@@ -39,7 +39,8 @@ def shares(
     cut:int=16,  # pieces of a token
 ) -> dict:  # tokens, pieces: shares for `prune`; raises InputError where nothing would be left
     "Split a ratio evenly between the cut of tokens and the cut of pieces."
-    check(ratio=ratio)
+    check(ratio=ratio, n_prompt=n_prompt, cut=cut)
+    if level not in LEVELS: raise InputError(f"level is {level!r}: choose {', '.join(LEVELS)}")
     if ratio >= 1: raise InputError(f"ratio is {ratio:g}, which leaves nothing of the prompt: give one below 1")
     left = max(1, round(n_prompt * cut * (1 - ratio)))
     stay = dict(hierarchical=max(round(n_prompt * (1 - ratio)**.5), ceil(left / cut)),
@@ -88,7 +89,6 @@ def search(
 ) -> tuple:  # DataFrame with one row a ratio, 0 being the unpruned prompt trained as long; the best pruned model
     "XPrompt: prune by several ratios, train all again at once, choose on validation."
     ratios = check(ratios=ratios)["ratios"]
-    if level not in LEVELS: raise InputError(f"level is {level!r}: choose {', '.join(LEVELS)}")
     if validation is None: raise InputError("the ratio is chosen on validation rows, and there are none: give some")
     cuts = [shares(r, model.settings["n_prompt"], level, cut) for r in (0., *ratios)]
     models = [model.prune(data, **c, cut=cut, by=by, seed=seed) for c in cuts]
@@ -201,7 +201,7 @@ def without(
     data,  # labelled rows
 ) -> tuple:  # population, parameters and `Rows` of n_prompt + 1 runs: the whole prompt, then one without each token
     "The same model many times over, each time with another token blank."
-    n = model.settings["n_prompt"]
+    n = len(free_prompt(model))
     many = Population([model] * (n + 1))
     params, holes = many.stack(), torch.cat([torch.ones(1, n), 1 - torch.eye(n)])[..., None]
     return many, params | dict(prompt=params["prompt"] * holes.to(params["prompt"])), Rows(many, data, losses=False)
@@ -213,6 +213,7 @@ def removal(
     which=None,  # one number a model: which of the data it reads; None: all read the same
 ) -> torch.Tensor:  # (model, row, n_prompt) rise of the row's cross-entropy in nats where the token is blank
     "What each token is worth: remove it and look."
+    if not models: raise InputError("there are no models: give at least one")
     out = []
     for r, model in enumerate(models):
         many, params, rows = without(model, data if which is None else data[which[r]])
@@ -271,6 +272,7 @@ RANKS = {"score and size of the effect": ("first", "exact", abs),
          "score along training and size": ("path", "exact", abs),
          "norm and size": ("norm", "exact", abs), "score and norm": ("first", "norm", None),
          "score on half of the rows and on the other": ("first_a", "first_b", None),
+         "signed score on half of the rows and on the other": ("signed_a", "signed_b", None),
          "harm on half of the rows and on the other": ("exact_a", "exact_b", None),
          "harm on training rows and on held-out rows": ("exact", "held", None),
          "score and size of the change in information": ("first", "nats", abs),
