@@ -6,10 +6,9 @@ MiniLM was pretrained to compare sentences. It has no masked-LM head, so that it
 anything: a hard case. To be affordable, only rows of at most 12 words are used, five epochs in batches of 8, 64
 validation rows of each seed, and the same 200 test rows for all. Each arm tries its rates on the first five seeds; the
 one with the lowest validation cross-entropy (best epoch of the smoothed curve, mean over seeds) then gets all twenty.
-What is stored tried 3e-3, 1e-2 and 3e-2, for the arms without "made" alone; the script does the rest when it is run.
 Test rows choose nothing. `probe` is a logistic regression on the un-prompted states of the same rows. The arms that
 begin with "made" have a prompt that is made from the input, as the released code has it: see benchmarks/ladder.py. They
-are run on SUBJ alone. With 16 vectors there are two arms, and a probe, which has no prompt, is not run again.
+are run on SUBJ alone. With 16 vectors, these and the probe, which has no prompt, are not run again.
 
 Reads ../shared/data and writes benchmarks/results/real_terms.parquet, or real_terms_16.parquet for sixteen vectors,
 five runs at a time; what is there is not run again.
@@ -68,8 +67,8 @@ def load(task: str, seed: int) -> DatasetDict:
 
 def chosen(task: str, vectors: int) -> list[str]:
     "The arms that are run where none are named."
-    if vectors > 4: return ["plain", "published"]
-    return ["probe", *(arm for arm in ARMS if task == "subj" or not arm.startswith("made"))]
+    free = [arm for arm in ARMS if not arm.startswith("made")]
+    return free if vectors > 4 else ["probe", *(ARMS if task == "subj" else free)]
 
 
 def piece(task: str, arm: str, lr: float, seeds, encoder: Encoder, vectors: int = 4) -> pd.DataFrame:

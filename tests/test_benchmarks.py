@@ -587,8 +587,9 @@ def test_real_terms_with_more_vectors(script, monkeypatch):
     monkeypatch.setattr(module, "piece", piece)
     monkeypatch.setattr(module, "Encoder", lambda name: None)
     module.main()
-    assert set(asked) == {("plain", 16), ("published", 16)}
-    assert len(pd.read_parquet(project / "benchmarks/results/real_terms_16.parquet")) == 4
+    arms = "plain", "published", "probe head", "informed", "beta = 1"
+    assert set(asked) == {(arm, 16) for arm in arms}
+    assert len(pd.read_parquet(project / "benchmarks/results/real_terms_16.parquet")) == 2 * len(arms)
 
 
 def test_transfer(script):
