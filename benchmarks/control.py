@@ -7,8 +7,9 @@ a question of one of the five tasks, never its answer, never one of its cues. To
 for behind two rows in five. Behind and before the other texts stand random words, and words are hidden anywhere.
 
 Writes the encoder to benchmarks/results/control. It is kept there (0.7 MB), for another processor would make slightly
-different weights. `benchmarks/starts.py --encoder control` runs on it, and stores the hash of its weights. `pretraining.json` beside the weights holds, for fresh
-sentences, the cross-entropy of a hidden word in nats (`hidden word`) and the share of right answers to each question.
+different weights. `benchmarks/starts.py --encoder control` runs on it, and stores the hash of its weights. Beside the
+weights, `pretraining.json` holds, for fresh sentences, the cross-entropy of a hidden word in nats (`hidden word`) and
+the share of right answers to each question.
 One core takes about 15 minutes.
 """
 import argparse

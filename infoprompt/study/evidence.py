@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SLACK', 'ARM', 'RATES', 'SHOWN', 'BLOCKS', 'COMPARED', 'stored_grid', 'smoothed', 'arrival', 'mark_for', 'tuned',
            'raced', 'log_rank', 'race', 'pooled', 'primary', 'fig_phase', 'fig_gains', 'fig_primary', 'fig_spread',
-           'fig_race', 'own_marks', 'fig_rival', 'in_time', 'paid_rank', 'fig_paid', 'fig_twins']
+           'fig_race', 'own_marks', 'fig_rival', 'paid_rank', 'fig_paid', 'fig_twins']
 
 # %% ../../nbs/09_evidence.ipynb #c7ef91fd
 import numpy as np
@@ -269,22 +269,16 @@ def fig_rival(
     return say(fig, says, "Two lines of falling steps. " + says, task=short(task), p=log_rank(runs),
                own=_when(runs["plain"].median(), last), other=_when(runs["epochs"].median(), last))
 
-# %% ../../nbs/09_evidence.ipynb #09f00013
-def in_time(
-    epochs,  # paid by each run up to the mark; inf where it never arrives
-    last:int,  # epochs that a run has
-) -> np.ndarray:  # inf where a run pays for more
-    "Epochs with their price; who pays for more than a run's epochs counts as never there."
-    return np.where(np.asarray(epochs, float) <= last, epochs, np.inf)
-
 # %% ../../nbs/09_evidence.ipynb #09f00014
+def _in_time(paid, last): return np.where(np.asarray(paid, float) <= last, paid, np.inf)
+
 def paid_rank(
-    paid,  # epochs to the mark, price included, one a run
+    paid,  # epochs to the mark, price included, one a run; who pays for more than a run has counts as never there
     other,  # of the runs to compare with
     last:int=30,  # epochs of a run
 ) -> float:  # p
     "The log-rank test where a start has its price."
-    return log_rank(pd.DataFrame(dict(epochs=in_time(paid, last), plain=in_time(other, last), last=last)))
+    return log_rank(pd.DataFrame(dict(epochs=_in_time(paid, last), plain=_in_time(other, last), last=last)))
 
 # %% ../../nbs/09_evidence.ipynb #09f00015
 def fig_paid(
@@ -293,7 +287,7 @@ def fig_paid(
     last:int=30,  # epochs of a run
 ) -> go.Figure:
     "The share of the runs that are still above the mark, by the epochs that they have paid for."
-    arms = {name: in_time(paid, last) for name, paid in arms.items()}
+    arms = {name: _in_time(paid, last) for name, paid in arms.items()}
     (base, plain), (arm, paid) = arms.items()
     says = ("{task}: half of the runs have reached the mark after {own} with {arm}, against {plain} with {base} "
             "(log-rank p = {p:.2g})")
