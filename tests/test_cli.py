@@ -350,7 +350,8 @@ BAD_OPTIONS = {
     "data seed": (["--data-seed", "-1"], "--data-seed is -1"), "start": (["--init", "nothing"], "unknown start"),
     "head": (["--head-init", "words"], "choose 'label' or 'probe'"),
     "word": (["--word", "great"], "LABEL=WORD"), "label word without a label": (["--word", "positive=great"], "label"),
-    "resume nothing known": (["--text", "a", "--text", "b", "--text", "c"], "reads 1 text column, not 3")}
+    "resume nothing known": (["--text", "a", "--text", "b", "--text", "c"], "reads 1 text column, not 3"),
+    "kind of a named task": (["--kind", "pair"], "kind 'pair' reads 2 text columns")}
 
 
 @pytest.mark.parametrize("name", BAD_OPTIONS)

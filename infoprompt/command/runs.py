@@ -50,7 +50,7 @@ def task_of(
     own = "data" in o and "task" not in o
     task = (infer_task(o["data"], o.get("text", ("text",)), o.get("label", "label"), kind=o.get("kind", "")) if own
             else get_task(o.get("task", "nano/sentiment")))
-    put = dict(columns=o.get("text"), label=o.get("label"), template=o.get("template"),
+    put = dict(kind=o.get("kind"), columns=o.get("text"), label=o.get("label"), template=o.get("template"),
                verbalizer=label_words(o.get("word", ())))
     return replace(task, **{k: v for k, v in put.items() if v})
 
