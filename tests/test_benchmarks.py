@@ -122,7 +122,7 @@ def test_ladder_with_more_rows(script, monkeypatch):
     monkeypatch.setattr(module, "load_data", lambda task, shots, seed: seen.append(shots) or real(task, 16, seed))
     module.main()
     table = pd.read_parquet(project / "benchmarks/results/ladder_256.parquet")
-    assert table["step"].tolist() == list(module.STEPS[256]) and set(seen) == {256}
+    assert table["step"].tolist() == list(module.LADDER) and set(seen) == {256}
 
 
 def test_faults_of_the_released_code_show(script):
