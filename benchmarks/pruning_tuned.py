@@ -14,7 +14,8 @@ beside a logistic regression on the states without a prompt.
 
 On five tasks of SuperGLUE, two things are compared with the most frequent label, to see which tasks can tell anything
 here, with three seeds: a logistic regression on the states without a prompt, and one round of plain prompt tuning. It
-has 64 rows and one rate, and 256 rows and each of the three rates ("256/rte" and so on); CB has only 250 rows.
+has 64 rows and one rate, and 256 rows and each of the three rates ("256/rte" and so on); of COPA's 400 rows 200 can
+train beside as many that validate, and CB has only 250.
 
 Resumable: parts wait in results/checkpoints_pruning_tuned; --minutes ends it before a part that would begin later than
 that. Reads ../shared/data for the real tasks. Writes benchmarks/results/pruning_tuned.json after each task. What the
@@ -58,7 +59,8 @@ SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"], more=("random 1",))
 SST2 = REAL | dict(shots=256, held=200, looks=10, judge_on=["test"], more=("random 1",))
 CB = REAL | dict(held=56, judge_on=["test"], more=("random 1",))
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | {f"64/{t}": NANO_64 for t in TASKS} | dict(subj=SUBJ, sst2=SST2)
-STUDIES |= dict.fromkeys(HARD, REAL) | dict(cb=CB) | {f"256/{t}": REAL | dict(shots=256) for t in HARD if t != "cb"}
+STUDIES |= dict.fromkeys(HARD, REAL) | dict(cb=CB) | {f"256/{t}": REAL | dict(shots=200 if t == "copa" else 256)
+                                                      for t in HARD if t != "cb"}
 LOOKED_AT = {*HARD} | {task for task in STUDIES if task.startswith("256/")}
 PRUNED = *(f"{rows}/{t}" for rows in ("nano", 64) for t in TASKS), "subj", "sst2", "cb"
 REACH = [(64, 1), (64, 4), (64, N), (256, N)]  # SST-2: rows to learn from, and tokens; each at all rates
@@ -237,7 +239,7 @@ def studied(task: str, seeds: int, state: Path, encoder):
 
 def looked_at(task: str, state: Path, encoder):
     "Of a task of SuperGLUE and three seeds: a probe without a prompt, and plain prompt tuning in one round."
-    name, rates = task.replace("/", "_"), RATES if STUDIES[task]["shots"] == 256 else RATES[1:2]
+    name, rates = task.replace("/", "_"), RATES if task.startswith("256/") else RATES[1:2]
     def probed(seed):
         own = splits_of(task, [seed], STUDIES[task])
         one, labels = {s: own[s][0] for s in ("train", "validation", "test")}, list(own["validation"][0]["label"])

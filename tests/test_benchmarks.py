@@ -536,13 +536,14 @@ def test_a_task_of_superglue_is_looked_at_with_and_without_a_prompt(script):
     pairs = [(f"it is {word} .", f"it is {other} .") for word, other in zip(["good", "bad", "new", "old"] * 8,
                                                                         ["good", "bad", "old", "new"] * 8)]
     rows = Dataset.from_list([dict(text=a, pair=b, label="yes" if a == b else "no") for a, b in pairs])
-    module, project = script("pruning_tuned", "rte", LOOKED_AT={"rte"}, HARD=("rte",), SEEDS=1)
+    module, project = script("pruning_tuned", "rte", "256/rte", LOOKED_AT={"rte", "256/rte"}, HARD=("rte",), SEEDS=1)
     few = dict(encoder="nano", shots=8, epochs=1, held=8, validation=8)
     task = module.Task("rte", ("text", "pair"), verbalizer=dict(yes="not", no="and"))
-    module.STUDIES = {"rte": few, "256/rte": few | dict(shots=256)}
+    module.STUDIES = {"rte": few, "256/rte": few | dict(shots=12)}
     module.of_superglue = lambda name: (task, DatasetDict(train=rows, test=rows))
     module.main()
-    found = held(project, "benchmarks/results/pruning_tuned.json")["superglue"]["rte"]
+    found, more = (held(project, "benchmarks/results/pruning_tuned.json")["superglue"][name] for name in module.STUDIES)
+    assert {*found["plain"]["lr"]} == {.01} and {*more["plain"]["lr"]} == {*module.RATES}
     assert found["majority"] >= .5 and len(found["probe"]["val"]) == 3 and {*found["plain"]["arm"]} == {"stage one"}
     assert all(0 < line < 1 for line in found["probe"]["line"])
 
