@@ -2,7 +2,7 @@
 
 python benchmarks/gaussian_bottleneck.py [sentiment relation]      (default: both)
 
-β 0 and 0.1, γ 0, learning rates 1e-2 and 3e-3, 64 shots, 30 epochs, 10 seeds; a seed draws rows, start, order and
+β 0 and 0.1, γ 0, learning rates 1e-2 and 3e-3, 64 shots, 30 epochs, 20 seeds; a seed draws rows, start, order and
 noise, so equal seeds are twins. Writes one row a run to benchmarks/results/bottleneck.json.
 """
 import json
@@ -21,7 +21,7 @@ from made import made, use_threads
 
 FILE = Path(__file__).resolve().parent / "results/bottleneck.json"
 TASKS, SHOTS, EPOCHS = ("sentiment", "relation"), 64, 30
-LISTS = dict(betas=(0., .1), gammas=(0.,), lrs=(1e-2, 3e-3), seeds=range(10))
+LISTS = dict(betas=(0., .1), gammas=(0.,), lrs=(1e-2, 3e-3), seeds=range(20))
 READ = "kl", "grad_ce_prompt", "grad_l_rep_prompt", "grad_kl_prompt", "grad_ce_head", "share", "cosine"
 
 

@@ -7,23 +7,26 @@ prompt, then what its arm makes of it. Each arm has the rate, of three, that giv
 validation rows of three seeds, of two on MiniLM, which are not used again. Then twenty seeds are judged on test rows
 that chose nothing. Three epochs, twice; ten, twice, where nano has 64 rows ("64/sentiment" and so on). On SUBJ, rows
 have at most twelve words; on SST-2, there are 256 rows of at most twelve words; on CB, the last 16 words of a premise
-are read, and four arms are run. MiniLM has no head for masked words, so its head starts at a probe.
+are read. MiniLM has no head for masked words, so its head starts at a probe.
 
 On SST-2, plain prompt tuning is tried first: with few and many tokens, rows and rates, judged on validation rows alone,
 beside a logistic regression on the states without a prompt.
 
 On five tasks of SuperGLUE, two things are compared with the most frequent label, to see which tasks can tell anything
-here, with three seeds: a logistic regression on the states without a prompt, and one round of plain prompt tuning.
+here, with three seeds: a logistic regression on the states without a prompt, and one round of plain prompt tuning. It
+has 64 rows and one rate, and 256 rows and each of the three rates ("256/rte" and so on); of COPA's 400 rows 200 can
+train beside as many that validate, and CB has only 250.
 
 Resumable: parts wait in results/checkpoints_pruning_tuned; --minutes ends it before a part that would begin later than
-that. Reads ../shared/data for the real tasks. Writes benchmarks/results/pruning_tuned.json after each task; the file
-keeps what it holds of other tasks.
+that. Reads ../shared/data for the real tasks. Writes benchmarks/results/pruning_tuned.json after each task. What the
+file holds is kept and not run again: an arm that was added later is tuned and run alone, and the file says by what.
 """
 import argparse
 import json
 import os
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -35,7 +38,7 @@ from infoprompt.core import InfoPromptModel, Task, load_data
 from infoprompt.data.sources import read_splits
 from infoprompt.data.tasks import get_task
 from infoprompt.method.encoders import Encoder
-from infoprompt.engine.masks import slopes
+from infoprompt.engine.masks import slopes, wear
 from infoprompt.engine.population import Population, train_population
 from infoprompt.show.weights import TASKS
 from infoprompt.study.experiments import probe
@@ -47,15 +50,18 @@ from made import beside, made, use_threads
 
 DATA = ROOT.parent / "shared/data"
 SEEDS, STEP, RATES, KEEP, FEW = 20, 5, (.003, .01, .03), .7, .9  # KEEP and FEW: shares that are removed
-NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3, more=("few", "random 1"))
+NANO = dict(encoder="nano", shots=256, epochs=3, held=400, validation=128, tuning=3,
+            more=("few", "random 1", "tokens", "pieces", "fresh"))
 NANO_64 = NANO | dict(shots=64, epochs=10, validation=64)
 REAL = dict(encoder="minilm", shots=64, epochs=3, held=128, validation=64, tuning=2, head_init="probe")
 HARD = "rte", "cb", "wic", "wsc", "copa"
-SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"])
+SUBJ = REAL | dict(held=185, looks=10, judge_on=["test"], more=("random 1",))
 SST2 = REAL | dict(shots=256, held=200, looks=10, judge_on=["test"], more=("random 1",))
-CB = REAL | dict(held=56, judge_on=["test"], only=("continued", "importance", "random 0", "stage one"))
+CB = REAL | dict(held=56, judge_on=["test"], more=("random 1",))
 STUDIES = {f"nano/{t}": NANO for t in TASKS} | {f"64/{t}": NANO_64 for t in TASKS} | dict(subj=SUBJ, sst2=SST2)
-STUDIES |= dict.fromkeys(HARD, REAL) | dict(cb=CB)
+STUDIES |= dict.fromkeys(HARD, REAL) | dict(cb=CB) | {f"256/{t}": REAL | dict(shots=200 if t == "copa" else 256)
+                                                      for t in HARD if t != "cb"}
+LOOKED_AT = {*HARD} | {task for task in STUDIES if task.startswith("256/")}
 PRUNED = *(f"{rows}/{t}" for rows in ("nano", 64) for t in TASKS), "subj", "sst2", "cb"
 REACH = [(64, 1), (64, 4), (64, N), (256, N)]  # SST-2: rows to learn from, and tokens; each at all rates
 REACHED, REACH_RATES, REACH_EPOCHS, LAST_WORDS = ("sst2",), (.001, .003, .01), {64: 5, 256: 3}, 16
@@ -86,7 +92,7 @@ def of_superglue(name: str) -> tuple:
 def splits_of(task: str, seeds, how: dict) -> dict:
     "train, validation: one data set a seed; test: the same rows for all."
     source = None
-    task = task.replace("64/", "nano/")
+    task = task.replace("64/", "nano/").removeprefix("256/")
     if task in HARD: task, source = of_superglue(task)
     elif how["encoder"] != "nano": source = short(task)
     data = [load_data(task, how["shots"], s, data=source, uneven=True) for s in seeds]
@@ -106,9 +112,9 @@ def arms(how: dict) -> dict:
     "arm -> share removed, and how: what every study has, and what only some have."
     draw = lambda i: (KEEP, dict(by="random", draw=i))
     found = dict(continued=(0., {}), importance=(KEEP, {}), reversed=(KEEP, dict(by="reversed")))
-    found |= {"random 0": draw(0)} | {k: v for k, v in {"few": (FEW, {}), "random 1": draw(1)}.items()
-                                      if k in how.get("more", ())}
-    return {k: v for k, v in found.items() if k in how.get("only", found)}
+    some = {"few": (FEW, {}), "random 1": draw(1), "fresh": (KEEP, dict(fresh=True))}
+    some |= {level: (KEEP, dict(level=level)) for level in ("tokens", "pieces")}
+    return found | {"random 0": draw(0)} | {k: v for k, v in some.items() if k in how.get("more", ())}
 
 
 def looked(model, train, held) -> dict:
@@ -125,6 +131,13 @@ def looked(model, train, held) -> dict:
     if "path_0" in steps: found |= dict(path=torch.tensor([steps[f"path_{i}"] for i in range(N)]))
     return rounded(dict(first=each.abs().mean(0), signed=each.mean(0), norm=model.prompt.detach().norm(dim=1),
                         **held_out(gaps), **dict(zip(NATS, nats)), **found))
+
+
+def untrained(pruned, start):
+    "A model that was never trained, under the mask of a pruned one, to be trained with its settings."
+    wear(start, pruned.prompt_mask)
+    start.fitted = dict(pruned.fitted)
+    return start
 
 
 def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, judge_on=BOTH) -> dict:
@@ -146,11 +159,14 @@ def measured(task: str, seeds, lr: float, wanted, encoder, look: bool = False, j
         if "stage one" in wanted: note("stage one", one, models)
         if look: found = [dict(seed=s, **looked(m, splits["train"][i], splits["test"][i].select(range(LOOKED))))
                           for i, (s, m) in enumerate(zip(seeds, models))]
-        every = [(arm, i, m.prune(d, **shares(ratio, N, cut=CUT), cut=CUT, by=by.get("by", "importance"),
-                                  seed=s + 1000 * by.get("draw", 0)))
+        every = [(arm, i, m.prune(d, **shares(ratio, N, by.get("level", "hierarchical"), CUT), cut=CUT,
+                                  by=by.get("by", "importance"), seed=s + 1000 * by.get("draw", 0)))
                  for arm, (ratio, by) in cuts.items()
                  for i, (m, d, s) in enumerate(zip(models, splits["train"], seeds))]
-        if every: again([m for *_, m in every], splits["train"], None, which=[i for _, i, _ in every], **quiet)
+        every = [(arm, i, untrained(m, new(N)[i]) if "fresh" in cuts[arm][1] else m) for arm, i, m in every]
+        train = lambda some: again([m for *_, m in some], splits["train"], None, which=[i for _, i, _ in some], **quiet)
+        if every: train(every)
+        if twice := [x for x in every if "fresh" in cuts[x[0]][1]]: train(twice)
         for arm in cuts: note(arm, *zip(*((i, m) for name, i, m in every if name == arm)))
     if "short" in wanted:
         short_ones = new(round(N * (1 - KEEP)))
@@ -182,9 +198,9 @@ def kept_at(file: Path, make) -> dict:
     return json.loads(file.read_text())
 
 
-def tuned(parts) -> dict:
+def tuned(rows) -> dict:
     "arm -> rate: the best mean accuracy on validation rows, then the lowest loss there."
-    rows, best = [r for p in parts for r in p["rows"]], {}
+    best = {}
     for arm in dict.fromkeys(r["arm"] for r in rows):
         own = lambda lr, k: [r[k] for r in rows if (r["arm"], r["lr"]) == (arm, lr)]
         best[arm] = max(sorted({r["lr"] for r in rows}),
@@ -192,38 +208,47 @@ def tuned(parts) -> dict:
     return best
 
 
-def every_arm(task: str) -> list:
-    "The arms of a task."
-    how = STUDIES[task]
-    return [*arms(how), *(arm for arm in ("short", "stage one") if arm in how.get("only", [arm]))]
+def table(columns: dict) -> list:
+    "A row for each entry of the columns."
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
+
+
+def missing(task: str, seeds: int) -> list:
+    "The arms of a task that the file lacks, or has with fewer seeds."
+    held = stored("tasks").get(task, {}).get("rows", {}).get("arm", [])
+    return [arm for arm in (*arms(STUDIES[task]), "short", "stage one") if held.count(arm) < seeds]
 
 
 def studied(task: str, seeds: int, state: Path, encoder):
-    "Tune the rates of a task, run its arms, and remove tokens one by one where the task asks for it."
-    name, how = task.replace("/", "_"), STUDIES[task]
-    best = tuned([kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
-        task, tuning_seeds(how), lr, every_arm(task), encoder, judge_on=["validation"])) for lr in RATES])
-    for at in range(0, seeds, STEP):
-        some = list(range(at, min(at + STEP, seeds)))
-        for lr in sorted({*best.values()}):
-            wanted = [a for a in best if best[a] == lr]
-            kept_at(state / f"{name}-{at}-{lr}.json", lambda: measured(
-                task, some, lr, wanted, encoder, judge_on=how.get("judge_on", BOTH)))
-    for at in range(0, min(seeds, how.get("looks", 0)), STEP):
-        some = list(range(at, min(at + STEP, seeds)))
-        kept_at(state / f"{name}-look-{at}.json", lambda: measured(task, some, best["stage one"], [], encoder, True))
+    "Tune the arms that a task lacks, run them, and remove tokens one by one where the task asks for more of it."
+    name, how, held, lacks = task.replace("/", "_"), STUDIES[task], stored("tasks").get(task, {}), missing(task, seeds)
+    steps = lambda many: [list(range(at, min(at + STEP, many))) for at in range(0, many, STEP)]
+    tries = [kept_at(state / f"{name}-tuning-{lr}.json", lambda: measured(
+        task, tuning_seeds(how), lr, lacks, encoder, judge_on=["validation"])) for lr in (RATES if lacks else ())]
+    best = tuned([r for p in tries for r in p["rows"]])
+    for some, lr in product(steps(seeds), sorted({*best.values()})):
+        wanted = [a for a in best if best[a] == lr]
+        kept_at(state / f"{name}-{some[0]}-{lr}.json", lambda: measured(
+            task, some, lr, wanted, encoder, judge_on=how.get("judge_on", BOTH)))
+    looks = min(seeds, how.get("looks", 0))
+    if len(held.get("scores", {}).get("seed", ())) < looks:
+        lr = (tuned(table(held["tuning"])) if held else best)["stage one"]
+        for some in steps(looks):
+            kept_at(state / f"{name}-look-{some[0]}.json", lambda: measured(task, some, lr, [], encoder, True))
 
 
 def looked_at(task: str, state: Path, encoder):
     "Of a task of SuperGLUE and three seeds: a probe without a prompt, and plain prompt tuning in one round."
+    name, rates = task.replace("/", "_"), RATES if task.startswith("256/") else RATES[1:2]
     def probed(seed):
         own = splits_of(task, [seed], STUDIES[task])
         one, labels = {s: own[s][0] for s in ("train", "validation", "test")}, list(own["validation"][0]["label"])
         found = probe(one, own["task"], encoder)
         return dict(seed=seed, val=found["validation"]["accuracy"], test=found["test"]["accuracy"],
                     line=max(map(labels.count, {*labels})) / len(labels))
-    kept_at(state / f"{task}-probe.json", lambda: dict(rows=[probed(seed) for seed in range(3)]))
-    kept_at(state / f"{task}-plain.json", lambda: measured(task, [0, 1, 2], RATES[1], ["stage one"], encoder))
+    kept_at(state / f"{name}-probe.json", lambda: dict(rows=[probed(seed) for seed in range(3)]))
+    for lr in rates:
+        kept_at(state / f"{name}-plain-{lr}.json", lambda: measured(task, [0, 1, 2], lr, ["stage one"], encoder))
 
 
 def reached(task: str, state: Path, encoder):
@@ -264,23 +289,32 @@ def written(state: Path, task: str, seeds: int):
         found = beside(file, {}, {}, STUDIES)
         own = dict(made=tries[0]["made"], rows=columns([r for p in tries for r in p["rows"]]))
         write_whole({file: json.dumps(found | dict(reach=found.get("reach", {}) | {task: own})).encode()})
-    if task in HARD:
-        own = {k: columns(p["rows"]) for k in ("probe", "plain") for p in read(f"{name}-{k}.json")}
+    looks = {k: own for k in ("probe", "plain") if (own := [r for p in read(f"{name}-{k}*.json") for r in p["rows"]])}
+    if task in LOOKED_AT and looks:
         found = beside(file, {}, {}, STUDIES)
         old = found.get("superglue", {})
-        found |= dict(superglue=old | {task: old.get(task, {}) | dict(majority=majority(task, how), **own)})
-        write_whole({file: json.dumps(found).encode()})
+        own = dict(majority=majority(task, how), **{k: columns(rows) for k, rows in looks.items()})
+        write_whole({file: json.dumps(found | dict(superglue=old | {task: old.get(task, {}) | own})).encode()})
     if task in PRUNED:
+        held, makers = stored("tasks").get(task, {}), stored("made_of")
         parts = [p for at in range(0, seeds, STEP) for p in read(f"{name}-{at}-*.json")]
-        rows, tries = ([r for p in own for r in p["rows"]] for own in (parts, read(f"{name}-tuning-*")))
-        score = [x for at in range(0, seeds, STEP) for p in read(f"{name}-look-{at}.json") for x in p["scores"]]
-        held = json.loads(file.read_text())["tasks"].get(task, {}) if file.is_file() else {}
-        looks = dict(scores=columns(score)) if score else {k: held[k] for k in ("scores", "scored") if k in held}
-        own = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in, rows=columns(rows),
-                   tuning=columns(tries), **looks)
-        write_whole({file: json.dumps(beside(file, {task: own}, {task: parts[0]["made"]}, STUDIES)).encode()})
+        score = [p for at in range(0, seeds, STEP) for p in read(f"{name}-look-{at}.json")]
+        tries, new = read(f"{name}-tuning-*"), {r["arm"] for p in parts for r in p["rows"]}
+        own, later = dict(majority=majority(task, how), numbers_of=N * Encoder(how["encoder"]).d_in), {}
+        for k, of in dict(rows=parts, tuning=tries).items():
+            kept = [r for r in table(held.get(k, {})) if r["arm"] not in new]
+            own[k] = columns(kept + [r for p in of for r in p["rows"]])
+            if kept and of: later |= dict.fromkeys(sorted(new), of[0]["made"])
+        if score:
+            own["scores"] = columns([x for p in score for x in p["scores"]])
+            if held: held, later["scores"] = held | dict(scored={}), score[0]["made"]
+        own = {k: held[k] for k in ("scores", "scored", "later") if held.get(k)} | own
+        if later: own["later"] = own.get("later", {}) | later
+        maker = makers.get(task) or parts[0]["made"]
+        write_whole({file: json.dumps(beside(file, {task: own}, {task: maker}, STUDIES)).encode()})
     found = json.loads(file.read_text())
     write_whole({file: json.dumps(found | dict(made=made()), separators=(",", ":")).encode()})
+    for part in state.glob(f"{name}-*.json"): part.unlink()
 
 
 def main():
@@ -298,7 +332,8 @@ def main():
         encoder = Encoder(STUDIES[task]["encoder"])
         seeds = min(options.seeds, STUDIES[task].get("seeds", SEEDS))
         if task in REACHED and task not in stored("reach"): reached(task, state, encoder)
-        if task in HARD and task not in stored("superglue"): looked_at(task, state, encoder)
+        if task in LOOKED_AT and not {"probe", "plain"} <= {*stored("superglue").get(task, ())}:
+            looked_at(task, state, encoder)
         if task in PRUNED: studied(task, seeds, state, encoder)
         written(state, task, seeds)
 

@@ -122,7 +122,7 @@ def test_ladder_with_more_rows(script, monkeypatch):
     monkeypatch.setattr(module, "load_data", lambda task, shots, seed: seen.append(shots) or real(task, 16, seed))
     module.main()
     table = pd.read_parquet(project / "benchmarks/results/ladder_256.parquet")
-    assert table["step"].tolist() == list(module.STEPS[256]) and set(seen) == {256}
+    assert table["step"].tolist() == list(module.LADDER) and set(seen) == {256}
 
 
 def test_faults_of_the_released_code_show(script):
@@ -463,9 +463,9 @@ def test_pruning_transfer(script):
     assert rows["numbers"][:4] == [1280, 1280, 384, 384] and max(rows["numbers"][-2:]) < 384
 
 
-def test_pruning_tuned(script):
-    few = dict(encoder="nano", shots=8, epochs=1, held=12, validation=8, tuning=1, more=("random 1",))
-    module, project = script("pruning_tuned", "nano/sentiment", "--seeds", "2", STEP=1, NANO=few,
+def test_pruning_tuned_keeps_what_is_there_and_adds_arms(script, monkeypatch):
+    few = dict(encoder="nano", shots=8, epochs=1, held=40, validation=8, tuning=1, more=("random 1",))
+    module, project = script("pruning_tuned", "nano/sentiment", "--seeds", "2", STEP=1, NANO=few, LOOKED=40,
                              STUDIES={"nano/sentiment": few, "subj": few})
     earlier = dict(made_of=dict(subj="earlier"), tasks=dict(subj="kept"), superglue=dict(wic="kept"))
     (project / "benchmarks/results/pruning_tuned.json").write_text(json.dumps(earlier))
@@ -481,6 +481,16 @@ def test_pruning_tuned(script):
     best = {arm: max((v, -l, lr) for a, v, l, lr in zip(*(tuning[k] for k in ("arm", "val", "val_loss", "lr")))
                      if a == arm)[2] for arm in {*rows["arm"]}}
     assert all(best[arm] == lr for arm, lr in zip(rows["arm"], rows["lr"]))
+    monkeypatch.setattr(module, "arms", lambda how, old=module.arms: old(dict(more=("random 1", "tokens", "fresh"))))
+    module.STUDIES["nano/sentiment"]["looks"] = 2
+    module.main()
+    later = held(project, "benchmarks/results/pruning_tuned.json")["tasks"]["nano/sentiment"]
+    assert later["rows"]["arm"][:-4] == rows["arm"] and {*later["rows"]["arm"][-4:]} == {"tokens", "fresh"}
+    assert all(later[k][c][:len(x)] == x for k in ("rows", "tuning") for c, x in found[k].items())
+    assert {*later["later"]} == {"tokens", "fresh", "scores"} and later["scores"]["seed"] == [0, 1]
+    assert "later" not in found and {*later["rows"]["numbers"][-4:]} == {384}
+    module.measured = None
+    module.main()
 
 
 def test_pruning_tuned_looks_once_at_what_two_functions_tell(script, monkeypatch):
@@ -500,7 +510,7 @@ def test_pruning_tuned_looks_once_at_what_two_functions_tell(script, monkeypatch
 
 def test_whether_a_task_is_learned_is_asked_of_validation_rows_alone(script):
     task, few = "nano/sentiment", dict(encoder="nano", shots=8, held=12, validation=8, tuning=1)
-    small = dict(STUDIES={task: few}, PRUNED=(), HARD=(), REACHED=(task,), REACH_RATES=(.01, .03),
+    small = dict(STUDIES={task: few}, PRUNED=(), LOOKED_AT=(), REACHED=(task,), REACH_RATES=(.01, .03),
                  REACH_EPOCHS={8: 1, 12: 1}, REACH=[(8, 2), (12, 2)])
     module, project = script("pruning_tuned", task, **small)
     read, real = [], module.judged
@@ -526,13 +536,14 @@ def test_a_task_of_superglue_is_looked_at_with_and_without_a_prompt(script):
     pairs = [(f"it is {word} .", f"it is {other} .") for word, other in zip(["good", "bad", "new", "old"] * 8,
                                                                         ["good", "bad", "old", "new"] * 8)]
     rows = Dataset.from_list([dict(text=a, pair=b, label="yes" if a == b else "no") for a, b in pairs])
-    module, project = script("pruning_tuned", "rte", HARD=("rte",), SEEDS=1)
+    module, project = script("pruning_tuned", "rte", "256/rte", LOOKED_AT={"rte", "256/rte"}, HARD=("rte",), SEEDS=1)
     few = dict(encoder="nano", shots=8, epochs=1, held=8, validation=8)
     task = module.Task("rte", ("text", "pair"), verbalizer=dict(yes="not", no="and"))
-    module.STUDIES = {"rte": few}
+    module.STUDIES = {"rte": few, "256/rte": few | dict(shots=12)}
     module.of_superglue = lambda name: (task, DatasetDict(train=rows, test=rows))
     module.main()
-    found = held(project, "benchmarks/results/pruning_tuned.json")["superglue"]["rte"]
+    found, more = (held(project, "benchmarks/results/pruning_tuned.json")["superglue"][name] for name in module.STUDIES)
+    assert {*found["plain"]["lr"]} == {.01} and {*more["plain"]["lr"]} == {*module.RATES}
     assert found["majority"] >= .5 and len(found["probe"]["val"]) == 3 and {*found["plain"]["arm"]} == {"stage one"}
     assert all(0 < line < 1 for line in found["probe"]["line"])
 

@@ -388,7 +388,7 @@ def test_pruning_tuned(script):
         (*cell, lr, s) for cell in module.REACH for lr in module.REACH_RATES for s in (100, 101, 102)}
     for t, x in file["tasks"].items():
         assert {*x["rows"]["seed"]} == {*range(module.SEEDS)} and not {*x["tuning"]["seed"]} & {*x["rows"]["seed"]}
-        best = module.tuned([dict(rows=pd.DataFrame(x["tuning"]).to_dict("records"))])
+        best = module.tuned(module.table(x["tuning"]))
         assert all(best.get(arm, best["stage one"]) == lr for arm, lr in zip(x["rows"]["arm"], x["rows"]["lr"])), t
 
 
