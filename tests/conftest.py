@@ -16,10 +16,11 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 REPOSITORY = "https://github.com/somebody/somewhere"  # made up
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
-# Set before any library is imported, and inherited by subprocesses. Workers share the cores, so each has one thread;
-# threads that spin while they wait starve each other on a busy machine: nano then trained a hundred times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_POLICY="passive")
+# Set before any library is imported, and inherited by subprocesses. Workers share the cores, so each has one thread,
+# whatever the shell says: sums of equal runs then have one order. Threads that spin while they wait starve each other
+# on a busy machine: nano then trained a hundred times slower.
+os.environ.update(HF_HUB_OFFLINE="1", INFOPROMPT_STATIC="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_POLICY="passive",
+                  OMP_NUM_THREADS="1")
 
 
 # No test looks at a clock: how long an example takes depends on the machine.
