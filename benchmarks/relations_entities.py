@@ -8,6 +8,7 @@ marks  nano/relation, 16 rows, 20 seeds: marks as text, and as learned vectors
 rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of seed 0, 5 epochs, three rates for each arm
 few    MiniLM on these two and both tasks of re3d, 64 rows, 20 seeds, 5 epochs
 same   plain prompt tuning on SemEval and WNUT-17 like few, but at the rate of the published weights
+marked relations of both sets like published in few, but with marks as learned vectors
 tries  rates for 256 rows: all four, in batches of 16, 2 epochs, seeds 100 and 101, which are not used again
 more   MiniLM on all four, 256 rows in batches of 16, 2 epochs, 20 seeds
 many   rates anew for many rows: 800 rows of seed 0, batches of 16, 1 epoch, marks as learned vectors
@@ -64,6 +65,8 @@ STAGES = dict(
     rates=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), seeds=1),
     few=REAL | dict(shots=64, epochs=5, batch=8),
     same=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), arms=("plain",), rates=(.03,)),
+    marked=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "re3d_re"), arms=("published",), rates=(.03,),
+                       marks="learned"),
     tries=REAL | dict(shots=256, epochs=2, seeds=(100, 101), held=200),
     more=REAL | dict(shots=256, epochs=2, by="tries"),
     many=MANY | dict(tasks=("semeval", "wnut17"), most=800, seeds=1),
@@ -186,7 +189,7 @@ def plan(stage: str, done: list, tasks=None) -> list:
     how, seeds = dict(STAGES[stage]), seeds_of(stage)
     how["tasks"] = [task for task in how["tasks"] if task in (tasks or how["tasks"])]
     probes = [(t, "probe", None, (s,)) for s, t in product(seeds, how["tasks"])]
-    if stage in ("marks", "same"): probes = []
+    if stage in ("marks", "same", "marked"): probes = []
     if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
     if stage in CHOOSING: return [(*key, seeds) for key in product(how["tasks"], how["arms"], RATES)]
     best = {(t, a): best_rate(stage, t, a, done) for t, a in product(how["tasks"], how["arms"]) if a in THREE}

@@ -677,6 +677,7 @@ def test_relations_entities(script):
     once, many = dict(seeds=1), dict(by="many", marks="learned", start=8)
     stages = dict(nano=how | dict(rates=(.01,)), scarce=how | dict(rates=(.01,)), marks=how | marks, rates=how | once,
                   few=how, same=how | dict(arms=("plain",), rates=(.03,)), many=how | once | dict(most=8),
+                  marked=how | dict(tasks=("nano/relation",), arms=("published",), rates=(.03,), marks="learned"),
                   tries=how | dict(seeds=(7, 8)), more=how | dict(by="tries"),
                   full=how | many, longer=how | many | once | dict(arms=("plain", "through"), epochs=2))
     module, project = script("relations_entities", "--only", *stages, SEEDS=2, RATES=(.01, .03), STAGES=stages)
@@ -684,7 +685,8 @@ def test_relations_entities(script):
     module.main()
     kept = module.FILE.read_text()
     first, *rows = [json.loads(line) for line in kept.splitlines()]
-    arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"), same=("plain",))
+    arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"), same=("plain",),
+                marked=("published",))
     arms |= dict.fromkeys(("scarce", "few", "more", "full"), arms["nano"])
     wanted = [(stage, arm, seed) for stage, own in arms.items() for arm in own for seed in range(2)]
     wanted += [(stage, arm, 0) for stage in ("rates", "many") for arm in how["arms"]] * 2
