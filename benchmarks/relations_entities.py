@@ -14,6 +14,7 @@ more   MiniLM on all four, 256 rows in batches of 16, 2 epochs, 20 seeds
 many   rates anew for many rows: 800 rows of seed 0, batches of 16, 1 epoch, marks as learned vectors
 full   all rows of all four, batches of 16, 1 epoch, 2 seeds, marks as learned vectors, the whole test split
 longer plain and published as in full, but 3 epochs and 1 seed; and a probe on all rows through the untrained prompt
+own    plain and published on both tasks of re3d as in full, but 3 epochs, and the rates of tries
 
 On MiniLM, prompts start at words and heads at a probe, and the last epoch is kept. The rate of each arm is the one with
 the best validation score: for few in rates, as the mean of its two tasks; for more in tries, each task by itself; for
@@ -72,9 +73,10 @@ STAGES = dict(
     many=MANY | dict(tasks=("semeval", "wnut17"), most=800, seeds=1),
     full=MANY | dict(seeds=2, by="many"),
     longer=MANY | dict(seeds=1, by="many", epochs=3, arms=("plain", "published", "through"),
-                       tasks=("wnut17", "semeval")))
+                       tasks=("wnut17", "semeval")),
+    own=MANY | dict(seeds=2, by="tries", epochs=3, arms=("plain", "published"), tasks=("re3d_re", "re3d_ner")))
 CHOOSING = "rates", "many", "tries"  # validation scores choose rates
-WHOLE = "full", "longer"  # all rows, and a curve
+WHOLE = "full", "longer", "own"  # all rows, and a curve
 
 
 def some(rows, most: int):
@@ -193,7 +195,7 @@ def plan(stage: str, done: list, tasks=None) -> list:
     if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
     if stage in CHOOSING: return [(*key, seeds) for key in product(how["tasks"], how["arms"], RATES)]
     best = {(t, a): best_rate(stage, t, a, done) for t, a in product(how["tasks"], how["arms"]) if a in THREE}
-    arms = how["arms"] if stage == "longer" else ("probe", *how["arms"])
+    arms = how["arms"] if stage in ("longer", "own") else ("probe", *how["arms"])
     return [(t, a, best.get((t, a)), (s,)) for s, t, a in product(seeds, how["tasks"], arms)]
 
 

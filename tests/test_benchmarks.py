@@ -679,14 +679,15 @@ def test_relations_entities(script):
                   few=how, same=how | dict(arms=("plain",), rates=(.03,)), many=how | once | dict(most=8),
                   marked=how | dict(tasks=("nano/relation",), arms=("published",), rates=(.03,), marks="learned"),
                   tries=how | dict(seeds=(7, 8)), more=how | dict(by="tries"),
-                  full=how | many, longer=how | many | once | dict(arms=("plain", "through"), epochs=2))
+                  own=how | many | dict(by="tries", epochs=2), full=how | many,
+                  longer=how | many | once | dict(arms=("plain", "through"), epochs=2))
     module, project = script("relations_entities", "--only", *stages, SEEDS=2, RATES=(.01, .03), STAGES=stages)
     module.FILE = project / "benchmarks/results/relations_entities.jsonl"
     module.main()
     kept = module.FILE.read_text()
     first, *rows = [json.loads(line) for line in kept.splitlines()]
     arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"), same=("plain",),
-                marked=("published",))
+                marked=("published",), own=("plain", "published"))
     arms |= dict.fromkeys(("scarce", "few", "more", "full"), arms["nano"])
     wanted = [(stage, arm, seed) for stage, own in arms.items() for arm in own for seed in range(2)]
     wanted += [(stage, arm, 0) for stage in ("rates", "many") for arm in how["arms"]] * 2
@@ -702,6 +703,7 @@ def test_relations_entities(script):
     assert all(0 <= score <= 1 for row in rows for score in row.get("test", {}).values()) and first["made"]["command"]
     assert not any("test" in row for row in rows if row["stage"] in ("many", "tries"))
     assert {(row["stage"], row["arm"]) for row in rows if "terms" in row} == {("scarce", "published")}
-    assert {(row["stage"], len(row["curve"])) for row in rows if "curve" in row} == {("full", 2), ("longer", 3)}
+    curves = {(row["stage"], len(row["curve"])) for row in rows if "curve" in row}
+    assert curves == {("full", 2), ("longer", 3), ("own", 3)}
     module.main()
     assert module.FILE.read_text() == kept
