@@ -8,19 +8,22 @@ marks  nano/relation, 16 rows, 20 seeds: marks as text, and as learned vectors
 rates  MiniLM on SemEval-2010 Task 8 and WNUT-17 (../shared/data), 64 rows of seed 0, 5 epochs, three rates for each arm
 few    MiniLM on these two and both tasks of re3d, 64 rows, 20 seeds, 5 epochs
 same   plain prompt tuning on SemEval and WNUT-17 like few, but at the rate of the published weights
+marked relations of both sets like published in few, but with marks as learned vectors
+tries  rates for 256 rows: all four, in batches of 16, 2 epochs, seeds 100 and 101, which are not used again
 more   MiniLM on all four, 256 rows in batches of 16, 2 epochs, 20 seeds
 many   rates anew for many rows: 800 rows of seed 0, batches of 16, 1 epoch, marks as learned vectors
 full   all rows of all four, batches of 16, 1 epoch, 2 seeds, marks as learned vectors, the whole test split
 longer plain and published as in full, but 3 epochs and 1 seed; and a probe on all rows through the untrained prompt
+own    plain and published on both tasks of re3d as in full, but 3 epochs, and the rates of tries
 
 On MiniLM, prompts start at words and heads at a probe, and the last epoch is kept. The rate of each arm is the one with
-the best validation score: for few and more in rates, as the mean of its two tasks; for full in many, each task by
-itself, and re3d takes over the rate of the task of its kind. Few and more are judged on the same 200 test rows.
-Validation has 64 rows, in many and full up to 400. In these two, the head starts at a probe on up to 800 rows, and
-full keeps the score on validation at the start and after each epoch. The rows of each seed are drawn anew. One line a
-run in benchmarks/results/relations_entities.jsonl; what is there is not run again, so the command goes on where it
-was stopped. --minutes ends it before a run that would begin later than that, --tasks and --seeds leave out
-the others.
+the best validation score: for few in rates, as the mean of its two tasks; for more in tries, each task by itself; for
+full in many, each task by itself, and re3d takes over the rate of the task of its kind. Few and more are judged on the
+same 200 test rows. Validation has 64 rows, in tries up to 200, in many and full up to 400. In these two, the head
+starts at a probe on up to 800 rows, and full keeps the score on validation at the start and after each epoch. The rows
+of each seed are drawn anew. One line a run in benchmarks/results/relations_entities.jsonl; what is there is not run
+again, so the command goes on where it was stopped. --minutes ends it before a run that would begin later than that,
+--tasks and --seeds leave out the others.
 """
 import argparse
 import json
@@ -63,12 +66,17 @@ STAGES = dict(
     rates=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), seeds=1),
     few=REAL | dict(shots=64, epochs=5, batch=8),
     same=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "wnut17"), arms=("plain",), rates=(.03,)),
-    more=REAL | dict(shots=256, epochs=2),
+    marked=REAL | dict(shots=64, epochs=5, batch=8, tasks=("semeval", "re3d_re"), arms=("published",), rates=(.03,),
+                       marks="learned"),
+    tries=REAL | dict(shots=256, epochs=2, seeds=(100, 101), held=200),
+    more=REAL | dict(shots=256, epochs=2, by="tries"),
     many=MANY | dict(tasks=("semeval", "wnut17"), most=800, seeds=1),
     full=MANY | dict(seeds=2, by="many"),
     longer=MANY | dict(seeds=1, by="many", epochs=3, arms=("plain", "published", "through"),
-                       tasks=("wnut17", "semeval")))
-CHOOSING, WHOLE = ("rates", "many"), ("full", "longer")  # validation scores choose rates; all rows, and a curve
+                       tasks=("wnut17", "semeval")),
+    own=MANY | dict(seeds=2, by="tries", epochs=3, arms=("plain", "published"), tasks=("re3d_re", "re3d_ner")))
+CHOOSING = "rates", "many", "tries"  # validation scores choose rates
+WHOLE = "full", "longer", "own"  # all rows, and a curve
 
 
 def some(rows, most: int):
@@ -137,7 +145,7 @@ def pushed(history, epochs: int) -> dict:
 def judged(model, data, stage: str) -> dict:
     "Test scores, and what else is kept: validation, F1 by type of name, which relation is taken for which."
     first = model.task.metrics[0]
-    if stage == "many": return dict(val=model.evaluate(data["validation"])[first])
+    if stage in ("many", "tries"): return dict(val=model.evaluate(data["validation"])[first])
     logits, rows = model._logits(data["test"])
     true, answers, names = truth(model.task, rows), said(model.task, logits, rows), model.task.names
     found = dict(test=measure(model.task, true, answers))
@@ -161,25 +169,33 @@ def rounded(x):
     return [*map(rounded, x)] if isinstance(x, list) else round(x, 4) if isinstance(x, float) else x
 
 
+def seeds_of(stage: str) -> tuple:
+    "The seeds of a stage."
+    seeds = STAGES[stage].get("seeds", SEEDS)
+    return seeds if isinstance(seeds, tuple) else tuple(range(seeds))
+
+
 def best_rate(stage: str, task: str, arm: str, done: list):
     "The rate with the best validation score, where it was to be chosen: mean of all tasks, or the task's own."
     by = STAGES[stage].get("by", "rates")
-    tasks = STAGES[by]["tasks"] if by == "rates" else (KIN.get(task, task),)
-    val = {(d["task"], d["rate"]): d["val"] for d in done if (d["stage"], d["arm"]) == (by, arm)}
-    if {*product(tasks, RATES)} - {*val}: raise SystemExit(f"the rates are not chosen yet: run --only {by} first")
-    return max(RATES, key=lambda rate: sum(val[t, rate] for t in tasks))
+    tasks = STAGES[by]["tasks"] if by == "rates" else (KIN.get(task, task) if by == "many" else task,)
+    val = {(d["task"], d["rate"], d["seed"]): d["val"] for d in done if (d["stage"], d["arm"]) == (by, arm)}
+    tried = [*product(tasks, seeds_of(by))]
+    if {(t, rate, s) for (t, s), rate in product(tried, RATES)} - {*val}:
+        raise SystemExit(f"the rates are not chosen yet: run --only {by} first")
+    return max(RATES, key=lambda rate: sum(val[t, rate, s] for t, s in tried))
 
 
 def plan(stage: str, done: list, tasks=None) -> list:
     "What is to be run: (task, arm, rate, seeds), each as one population."
-    how, seeds = dict(STAGES[stage]), tuple(range(STAGES[stage].get("seeds", SEEDS)))
+    how, seeds = dict(STAGES[stage]), seeds_of(stage)
     how["tasks"] = [task for task in how["tasks"] if task in (tasks or how["tasks"])]
     probes = [(t, "probe", None, (s,)) for s, t in product(seeds, how["tasks"])]
-    if stage in ("marks", "same"): probes = []
+    if stage in ("marks", "same", "marked"): probes = []
     if "rates" in how: return [(*key, seeds) for key in product(*map(how.get, ("tasks", "arms", "rates")))] + probes
     if stage in CHOOSING: return [(*key, seeds) for key in product(how["tasks"], how["arms"], RATES)]
     best = {(t, a): best_rate(stage, t, a, done) for t, a in product(how["tasks"], how["arms"]) if a in THREE}
-    arms = how["arms"] if stage == "longer" else ("probe", *how["arms"])
+    arms = how["arms"] if stage in ("longer", "own") else ("probe", *how["arms"])
     return [(t, a, best.get((t, a)), (s,)) for s, t, a in product(seeds, how["tasks"], arms)]
 
 
@@ -201,7 +217,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this many minutes")
     parser.add_argument("--only", nargs="*", choices=STAGES, default=[*STAGES])
     parser.add_argument("--tasks", nargs="*", default=sorted({t for how in STAGES.values() for t in how["tasks"]}))
-    parser.add_argument("--seeds", nargs="*", type=int, default=[*range(SEEDS)])
+    parser.add_argument("--seeds", nargs="*", type=int, default=sorted({*sum(map(seeds_of, STAGES), ())}))
     options = parser.parse_args()
     os.chdir(HERE.parent)
     use_threads()

@@ -688,25 +688,33 @@ def test_relations_entities(script):
     once, many = dict(seeds=1), dict(by="many", marks="learned", start=8)
     stages = dict(nano=how | dict(rates=(.01,)), scarce=how | dict(rates=(.01,)), marks=how | marks, rates=how | once,
                   few=how, same=how | dict(arms=("plain",), rates=(.03,)), many=how | once | dict(most=8),
-                  full=how | many, longer=how | many | once | dict(arms=("plain", "through"), epochs=2))
+                  marked=how | dict(tasks=("nano/relation",), arms=("published",), rates=(.03,), marks="learned"),
+                  tries=how | dict(seeds=(7, 8)), more=how | dict(by="tries"),
+                  own=how | many | dict(by="tries", epochs=2), full=how | many,
+                  longer=how | many | once | dict(arms=("plain", "through"), epochs=2))
     module, project = script("relations_entities", "--only", *stages, SEEDS=2, RATES=(.01, .03), STAGES=stages)
     module.FILE = project / "benchmarks/results/relations_entities.jsonl"
     module.main()
     kept = module.FILE.read_text()
     first, *rows = [json.loads(line) for line in kept.splitlines()]
-    arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"), same=("plain",))
-    arms |= dict.fromkeys(("scarce", "few", "full"), arms["nano"])
+    arms = dict(nano=("plain", "published", "probe", "majority"), marks=("text", "learned"), same=("plain",),
+                marked=("published",), own=("plain", "published"))
+    arms |= dict.fromkeys(("scarce", "few", "more", "full"), arms["nano"])
     wanted = [(stage, arm, seed) for stage, own in arms.items() for arm in own for seed in range(2)]
     wanted += [(stage, arm, 0) for stage in ("rates", "many") for arm in how["arms"]] * 2
+    wanted += [("tries", arm, seed) for arm in how["arms"] for seed in (7, 8)] * 2
     wanted += [("longer", arm, 0) for arm in ("plain", "through")]
     assert sorted((row["stage"], row["arm"], row["seed"]) for row in rows) == sorted(wanted)
     for arm in how["arms"]:
-        for by, stage in (("rates", "few"), ("many", "full")):
-            best = max((row for row in rows if row["stage"] == by and row["arm"] == arm), key=lambda row: row["val"])
-            assert {row["rate"] for row in rows if row["stage"] == stage and row["arm"] == arm} == {best["rate"]}
+        for by, stage in (("rates", "few"), ("many", "full"), ("tries", "more")):
+            tried = [row for row in rows if (row["stage"], row["arm"]) == (by, arm)]
+            val = {rate: sum(row["val"] for row in tried if row["rate"] == rate) for rate in (.01, .03)}
+            best = max(val, key=val.get)
+            assert {row["rate"] for row in rows if row["stage"] == stage and row["arm"] == arm} == {best}
     assert all(0 <= score <= 1 for row in rows for score in row.get("test", {}).values()) and first["made"]["command"]
-    assert not any("test" in row for row in rows if row["stage"] == "many")
+    assert not any("test" in row for row in rows if row["stage"] in ("many", "tries"))
     assert {(row["stage"], row["arm"]) for row in rows if "terms" in row} == {("scarce", "published")}
-    assert {(row["stage"], len(row["curve"])) for row in rows if "curve" in row} == {("full", 2), ("longer", 3)}
+    curves = {(row["stage"], len(row["curve"])) for row in rows if "curve" in row}
+    assert curves == {("full", 2), ("longer", 3), ("own", 3)}
     module.main()
     assert module.FILE.read_text() == kept
